@@ -1,0 +1,92 @@
+"""Training examples on the fly: every one made from its seed, none twice, nothing on disk.
+
+Knows how a stage's mix of sub-tasks becomes examples, in worker processes. Does not know the model.
+Taught in notebook 02.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from aikit.config import ModelConfig
+from aikit.model.processing import Batch, Example, collate, offline_example, online_example
+from aikit.synth.abilities import GROUPS, N_CHUNKS, Sources, make_stream, sub_tasks
+from aikit.synth.compose import Stream
+from aikit.tokens import Tokenizer
+from aikit.train.hearing import HearingTargets, hearing_targets
+from aikit.train.recipe import Stage
+
+OFFLINE_TURNS = 1  # an offline example is one event with its answer
+
+
+@dataclass
+class TrainingBatch:
+    """A batch and what the hearing head should find in it."""
+
+    batch: Batch
+    hearing: list[HearingTargets]
+
+
+def draw_sub_task(stage: Stage, rng: np.random.Generator) -> str:
+    """A sub-task by the stage's mix: first the group, then one of its members by weight."""
+    groups, shares = zip(*stage.mix, strict=True)
+    members = GROUPS[groups[rng.choice(len(groups), p=np.array(shares) / sum(shares))]]
+    weights = np.array([sub_tasks()[m][2] if m in sub_tasks() else 1.0 for m in members])
+    return members[rng.choice(len(members), p=weights / weights.sum())]
+
+
+def single_turn(stream: Stream, rng: np.random.Generator) -> tuple[np.ndarray, str] | None:
+    """Cut one answered event out of a stream: its waveform with a little silence, and the reply."""
+    answered = [e for e in stream.events if e.reply and e.role == "foreground"]
+    if not answered:
+        return None
+    event = answered[int(rng.integers(len(answered)))]
+    start, end = int(max(0.0, event.start_s - 0.3) * 16_000), int((event.end_s + 0.3) * 16_000)
+    return stream.waveform[start:end], event.reply
+
+
+@dataclass
+class StageData(Dataset):
+    """Example i of a stage is a function of ``(seed, stage, i)`` alone, so a run can be resumed."""
+
+    stage: Stage
+    sources: Sources
+    tokenizer: Tokenizer
+    config: ModelConfig
+    seed: int = 0
+    n_chunks: int = N_CHUNKS
+    number: int = field(default=0)  # of the stage, so that stages do not repeat each other's streams
+
+    def __len__(self) -> int:
+        return self.stage.steps * self.stage.batch
+
+    def __getitem__(self, index: int) -> tuple[Example, HearingTargets]:
+        rng = np.random.default_rng((self.seed, self.number, index))
+        seed = int(rng.integers(2**40))
+        if self.stage.layout != "offline":
+            stream = make_stream(
+                self.sources, seed, sub_task=draw_sub_task(self.stage, rng), n_chunks=self.n_chunks
+            )
+            example = online_example(stream, self.tokenizer, self.config)
+            return example, hearing_targets(stream, self.config)
+        return self._offline(seed, rng)
+
+    def _offline(self, seed: int, rng: np.random.Generator) -> tuple[Example, HearingTargets]:
+        """Several single turns of one short stream cost one synthesis; take one of them."""
+        while True:
+            task = draw_sub_task(self.stage, rng)
+            stream = make_stream(self.sources, seed, sub_task=task, n_chunks=N_CHUNKS // 2)
+            if turn := single_turn(stream, rng):
+                example = offline_example(*turn, self.tokenizer, self.config)
+                n = example.mel.shape[1] // self.config.audio.mel_per_chunk
+                empty = Stream(np.zeros(n * self.config.audio.chunk_samples, np.float32), (), ())
+                return example, hearing_targets(empty, self.config)
+            seed += 1
+
+    def collate(self, rows: list[tuple[Example, HearingTargets]]) -> TrainingBatch:
+        """Join rows to a batch."""
+        examples, hearing = zip(*rows, strict=True)
+        return TrainingBatch(collate(examples, self.config), list(hearing))

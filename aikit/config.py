@@ -110,7 +110,7 @@ PRESETS: dict[str, ModelConfig] = {
     "nano": ModelConfig(
         "nano",
         audio=AudioConfig(n_mels=16),
-        tower=TowerConfig(width=16, layers=1, heads=2, mlp=32, context_chunks=2, stem_channels=(4, 4, 8)),
+        tower=TowerConfig(width=24, layers=1, heads=2, mlp=32, context_chunks=2, stem_channels=(4, 4, 8)),
         decoder=DecoderConfig(width=16, layers=2, heads=2, kv_heads=1, mlp=32),
     ),
     # the shipped checkpoint: about 4.6 M parameters, trains on two CPU cores

@@ -110,7 +110,7 @@ def test_every_procedural_sound_becomes_normal(results):
 def test_the_event_keeps_its_energy(clips, results):
     change = [energy_db(result.waveform) - energy_db(clip)
               for clip, result in zip(clips, results, strict=True)]
-    assert np.mean(np.abs(change) < 1.5) > 0.98 and min(change) > -3
+    assert np.mean(np.abs(change) < 1.5) > 0.99 and min(change) > -2
 
 
 @st.composite
@@ -119,14 +119,16 @@ def odd_clips(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     parts = []
     for _ in range(draw(st.integers(1, 6))):
-        kind = draw(st.sampled_from(["tone", "noise", "click", "gap", "zero", "decay"]))
+        kind = draw(st.sampled_from(["tone", "noise", "click", "gap", "zero", "decay", "clipped"]))
         count, level = draw(st.integers(800, 16_000)), 10 ** draw(st.floats(-3, 0))
         t = np.arange(count) / 16_000
         parts.append(level * {"tone": np.sin(2 * np.pi * rng.uniform(50, 7000) * t),
                               "noise": rng.uniform(-1, 1, count), "click": (t < 0.002) * 1.0,
                               "gap": 1e-3 * rng.uniform(-1, 1, count), "zero": 0 * t,
-                              "decay": rng.uniform(-1, 1, count) * np.exp(-8 * t)}[kind])
-    return np.r_[np.concatenate(parts), beep(0.1)].astype(np.float32)
+                              "decay": rng.uniform(-1, 1, count) * np.exp(-8 * t),
+                              "clipped": rng.choice([-1.0, 1.0], count) / level}[kind])
+    parts.insert(draw(st.integers(0, len(parts))), beep(0.1))
+    return np.concatenate(parts).astype(np.float32)
 
 
 @quick
@@ -142,7 +144,7 @@ def test_any_clip_becomes_normal_and_stays_so(clip):
 def test_a_long_silence_is_shortened_and_both_sides_live():
     clip = np.r_[gap(0.7), beep(0.5), gap(1.5), beep(0.5, 1500), gap(0.9)]
     result = tfjp(clip)
-    assert len(result.waveform) / 16_000 == pytest.approx(1.4, abs=0.2)
+    assert 1.2 <= len(result.waveform) / 16_000 <= 1.6
     assert energy_db(result.waveform) == pytest.approx(energy_db(clip), abs=0.1)
     short = np.r_[beep(0.5), gap(0.25), beep(0.5)]          # under τ: the gap stays
     assert len(silence_cut(analyse(short))) == len(analyse(short))

@@ -111,7 +111,9 @@ def faded(waveform: np.ndarray, fade_s: float = FADE_S) -> np.ndarray:
 
 
 def tiled(clip: np.ndarray, n_samples: int, crossfade_s: float = CROSSFADE_S) -> np.ndarray:
-    """Repeat a clip over ``n_samples`` with equal-power crossfades."""
+    """Repeat a clip over ``n_samples`` with equal-power crossfades, without the silence at its ends."""
+    loud = np.flatnonzero(np.abs(clip) > 0.01 * np.abs(clip).max())
+    clip = clip[loud[0] : loud[-1] + 1] if len(loud) > 1 else clip
     cross = min(int(crossfade_s * SAMPLE_RATE), len(clip) // 3)
     ramp = np.sin(np.linspace(0, np.pi / 2, cross, dtype=np.float32))
     body = clip.copy()
@@ -135,7 +137,8 @@ def place_foreground(
     events, now = [], 0.0
     for item in items:
         start = now + item.gap_s
-        late = (start + item.clip.duration_s) % config.chunk_s - (config.chunk_s - HEARING_S)
+        end = start + item.clip.duration_s - 1e-4  # an end on the border belongs to the chunk before
+        late = end % config.chunk_s - (config.chunk_s - HEARING_S)
         if late > 0:
             start += HEARING_S - late + 0.01
         now = start + item.clip.duration_s

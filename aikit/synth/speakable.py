@@ -1,7 +1,7 @@
 """Written text -> text that can be spoken: the rewriter of paper §3.2, as rules.
 
 Knows: markdown, numbers, abbreviations, units and symbols in English, Spanish and Mandarin.
-Does not know: voices or sound (`speech.py`, which offers `speakable` too).  Taught in notebook 02.
+Does not know: voices or sound (`speech.py`, which offers `speakable` too).  Taught in notebook 01.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Knows: how to speak a text at 16 kHz and give its phonemes (paper §3.2, text to speech).
 Does not know: how text is made speakable (`speakable.py`), dialogues, the ASR round trip, or what
-a stream is.  Taught in notebook 02.
+a stream is.  Taught in notebook 01.
 
 The engine is the shared library inside the package `espeakng-loader`, called through ctypes.  It is
 one process-wide global that is not thread-safe and keeps a hidden flutter and noise state, so that
@@ -83,7 +83,7 @@ HELD_OUT_VOICES = _voices(HELD_OUT_VARIANTS)    # no vocal tract of these is eve
 VOICES = TRAIN_VOICES + HELD_OUT_VOICES
 
 # Every symbol that `phonemes` can give: made once from 16,000 English words in both accents, all
-# Spanish syllables and the characters U+4E00-9FA5, then frozen: a model's output layer counts on it.
+# Spanish syllables and the characters U+4E00-9FA5, then frozen: models' output layers count on it.
 PHONEMES = tuple((
     "a ai aɪ aɪə aɪɚ aʊ b d dʒ e ei eə eɪ eʊ f h i iou iɑ iə iɛ j k kʰ l m n o ou oŋ oɪ oʊ p pʰ "
     "r s t ts tsʰ tɕ tɕʰ tʂ tʂʰ tʃ tʰ u ua uai uei uo uə v w x y yi yæ yə yɛ z æ ð ŋ ɐ ɑ ɑu ɑɹ "
@@ -129,8 +129,8 @@ def _engine(language: str, variant: str = ""):
         library = ctypes.CDLL(path)
         try:
             if library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), 0) != ENGINE_RATE:
-                raise RuntimeError(f"espeak-ng did not start with the voices in {data}: reinstall it "
-                                   "(pip install --force-reinstall espeakng-loader)")
+                raise RuntimeError(f"espeak-ng did not start with the voices in {data}: "
+                                   "pip install --force-reinstall espeakng-loader")
             library.espeak_ng_SetRandSeed(ctypes.c_long(1))     # it seeds itself with the time
             name = LANGUAGES[language] + (f"+{variant}" if variant else "")
             library.espeak_SetVoiceByName(name.encode())

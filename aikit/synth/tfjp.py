@@ -1,16 +1,17 @@
-"""Time-frequency joint preprocessing of one clip (TFJP, paper Alg. 1): from a found recording to a brick.
+"""Time-frequency joint preprocessing of one clip (TFJP, paper Alg. 1): from recording to brick.
 
 Knows: how to shorten silence, take steady noise out, find the event, put it on the 200 ms grid and
 soften its ends, so that clips can be laid side by side without a click.  Every operator is a small
 function on ONE shared short-time Fourier transform; nothing is transformed twice within a loop.
-Does not know: where clips come from or what they mean.  Taught in notebook 02.
+Does not know: where clips come from or what they mean.  Taught in notebook 01.
 
 Two choices of ours, where the paper leaves room:
-- A bare 10th percentile calls a tenth of *every* clip silent, steady rain too.  Our gate follows the
-  percentile only between 45 and 40 dB under the loudest frame; likewise the quietest frames count as
-  noise only if taking them out leaves the loud frames alone.
+- A bare 10th percentile calls a tenth of *every* clip silent, steady rain too.  Our gate follows
+  the percentile only between 45 and 40 dB under the loudest frame; likewise the quietest frames
+  count as noise only if taking them out leaves the loud frames alone.
 - A clip is *normal* when it is on the grid, its ends are soft and no silence exceeds τ.  The loop
   ends there, and a normal clip is returned untouched: running TFJP twice changes nothing.
+Steady noise is told from a steady sound down to about 8 dB under the event; below, it stays.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ SAMPLE_RATE = 16_000
 HOP = 160                           # samples, 10 ms: one *cell*; everything is cut at cell borders
 WINDOW = 3 * HOP                    # 30 ms Hann; at a third of its length Hann² adds up to 9/8
 MIN_CELLS = 10                      # 100 ms: shorter clips have nothing to measure
-_OVER = 2.0                         # the quietest frames underestimate the noise, and bins fluctuate
+_OVER = 2.0                         # the quietest frames underestimate noise, and bins fluctuate
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class TFJPResult:
     stages: dict[str, np.ndarray] = field(default_factory=dict)   # name -> waveform, first loop
 
 
-# --- the shared transform: T = cells + 2 frames, F = 241 bins; frame i + 1 is centred on cell i ------
+# --- the shared transform: T = cells + 2 frames, F = 241 bins; frame i + 1 is centred on cell i ---
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
 
 
@@ -90,7 +91,7 @@ def _levels(power: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.maximum(energy / max(energy.max(), 1e-20), 1e-10))
 
 
-# --- the operators of Algorithm 1 -------------------------------------------------------------------
+# --- the operators of Algorithm 1 -----------------------------------------------------------------
 def long_silences(spectrum: np.ndarray, config: TFJPConfig) -> np.ndarray:
     """Silent runs longer than τ, int [runs, 2] of cells [start, end)."""
     levels = _levels(_power(spectrum))
@@ -126,7 +127,8 @@ def noise_profile(spectrum: np.ndarray, config: TFJPConfig = TFJPConfig()) -> np
     return profile if quiet > config.clean_db and taken < 0.2 else np.zeros_like(profile)
 
 
-def denoise(spectrum: np.ndarray, profile: np.ndarray, config: TFJPConfig = TFJPConfig()) -> np.ndarray:
+def denoise(spectrum: np.ndarray, profile: np.ndarray,
+            config: TFJPConfig = TFJPConfig()) -> np.ndarray:
     """Spectral subtraction on smoothed power; what is all noise sinks to `target_db`."""
     if not profile.any():
         return spectrum
@@ -141,8 +143,8 @@ def denoise(spectrum: np.ndarray, profile: np.ndarray, config: TFJPConfig = TFJP
 def core_locate(spectrum: np.ndarray, config: TFJPConfig = TFJPConfig()) -> tuple[int, int]:
     """Cells [start, end) with the best total of normalised energy over spectral entropy.
 
-    Energy counts in dB, from 0 at 40 dB under the peak to 1 at the peak.  The small toll on each cell
-    drops quiet ends but pays for the short gaps between the beats of one event.
+    Energy counts in dB, from 0 at 40 dB under the peak to 1 at the peak.  The small toll on each
+    cell drops quiet ends, yet the beats of one event can pay for the gaps between them.
     """
     power = _power(spectrum)
     entropy = entr(power / np.maximum(power.sum(axis=1, keepdims=True), 1e-20)).sum(axis=1)
@@ -178,21 +180,24 @@ def _hann_ends(waveform: np.ndarray, config: TFJPConfig) -> tuple[np.ndarray, np
 
 
 def spec_smooth(waveform: np.ndarray, config: TFJPConfig = TFJPConfig()) -> np.ndarray:
-    """Hann taper of ω at both ends."""
+    """Hann taper of ω at both ends, which stay within full scale (or the inner peak)."""
     ends, curve = _hann_ends(waveform, config)
-    head, tail = np.split(ends * curve, 2)
-    return np.r_[head, waveform[len(head):-len(tail)], tail]
+    inner = waveform[len(ends) // 2:-(len(ends) // 2)]
+    limit = max(1.0, np.abs(inner).max())
+    head, tail = np.split(np.clip(ends, -limit, limit) * curve, 2)
+    return np.r_[head, inner, tail]
 
 
 def is_normal(waveform: np.ndarray, config: TFJPConfig = TFJPConfig()) -> bool:
     """Whether nothing is left to do: on the δ grid, soft ends, no silence longer than τ."""
     on_grid = len(waveform) % (config.grid_ms * SAMPLE_RATE // 1000) == 0
     ends, curve = _hann_ends(waveform, config)
-    soft = (np.abs(ends) <= curve * max(1.0, np.abs(waveform).max())).all()
+    limit = 1.001 * max(1.0, np.abs(waveform).max())        # as in `spec_smooth`, with rounding
+    soft = (np.abs(ends) <= curve * limit).all()
     return bool(on_grid and soft) and not len(long_silences(analyse(waveform), config))
 
 
-# --- the loop ---------------------------------------------------------------------------------------
+# --- the loop -------------------------------------------------------------------------------------
 def _one_loop(waveform: np.ndarray, config: TFJPConfig, note) -> np.ndarray:
     """All operators once, on one shared spectrum; `note(name, spectrum)` sees every stage."""
     spectrum = analyse(waveform)
@@ -223,12 +228,21 @@ def _checked(waveform: np.ndarray) -> np.ndarray:
 
 
 def _with_room(waveform: np.ndarray, config: TFJPConfig) -> np.ndarray:
-    """Put ω of silence before a clip that starts from silence, lest the taper eats its attack."""
-    starts_soft = abs(waveform[0]) < 0.01 * np.abs(waveform).max()
-    return np.pad(waveform, (starts_soft * config.taper_ms * SAMPLE_RATE // 1000, 0))
+    """Put ω of silence before a clip whose attack the taper would eat.
+
+    That is one that starts from silence, or at once with 5 % of its energy; any other clip that
+    starts loud was cut out of a running sound, and the taper is what it needs.
+    """
+    ends, curve = _hann_ends(waveform, config)
+    taper = len(ends) // 2
+    lost = ends[:taper] ** 2 * (1 - curve[:taper] ** 2)
+    eaten = lost.sum() > 0.05 * np.sum(waveform**2)
+    room = eaten or abs(waveform[0]) < 0.01 * np.abs(waveform).max()
+    return np.pad(waveform, (taper * int(room), 0))
 
 
-def tfjp(waveform: np.ndarray, config: TFJPConfig = TFJPConfig(), keep_stages: bool = False) -> TFJPResult:
+def tfjp(waveform: np.ndarray, config: TFJPConfig = TFJPConfig(),
+         keep_stages: bool = False) -> TFJPResult:
     """Make a clip ready for composition (paper §3.2, Alg. 1).
 
     Parameters

@@ -269,6 +269,9 @@ def save_model(model: AudioInteractionModel, tokenizer: Tokenizer, folder: Path)
     """Write a folder that `aikit.load` reads: weights in float16, configuration, tokenizer."""
     import copy
 
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     copy.deepcopy(model).to(torch.float16).save_pretrained(folder)
     tokenizer.save(folder / "tokenizer.json")
     return folder

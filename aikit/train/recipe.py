@@ -46,21 +46,21 @@ class Stage:
 EVERYTHING = ("tower", "adapter", "decoder")
 
 STAGES: tuple[Stage, ...] = (
-    Stage("hear", "hear", ("tower",), 1.5e-3, 1000, 8, hear_weight=1.0),
+    Stage("hear", "hear", ("tower",), 1.5e-3, 600, 8, hear_weight=1.0),
     Stage(
-        "format", "offline", ("adapter", "decoder"), 1e-3, 400, 16, hear_weight=0.0,
+        "format", "offline", ("adapter", "decoder"), 1e-3, 150, 16, hear_weight=0.0,
         paper=PaperStage("offline single-turn", "LM head + new embeddings", 1e-4, 5_000, 512),
     ),
     Stage(
-        "adapter", "offline", EVERYTHING, 1e-3, 600, 16,
+        "adapter", "offline", EVERYTHING, 1e-3, 250, 16,
         paper=PaperStage("same format", "adapter", 1e-4, 20_000, 1024),
     ),
     Stage(
-        "streaming", "online", EVERYTHING, 1e-3, 1800, 8,
+        "streaming", "online", EVERYTHING, 1e-3, 800, 8,
         paper=PaperStage("4 core abilities", "adapter + LM", 5e-5, 80_000, 1024),
     ),
     Stage(
-        "instruct", "online", EVERYTHING, 3e-4, 400, 8,
+        "instruct", "online", EVERYTHING, 3e-4, 120, 8,
         # half of the streams as before, half in the paper's shares of 0.30, 0.40 and 0.30
         mix=(("all", 0.5), ("history", 0.15), ("silence", 0.20), ("proactive", 0.15)),
         paper=PaperStage("multi-turn; history 0.30, silence 0.40, proactive 0.30", "adapter + LM",

@@ -1,0 +1,134 @@
+"""The loop: it learns, it resumes to the same losses, it stops on NaN; the recipe is a table."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from aikit.audio import SAMPLE_RATE
+from aikit.config import preset
+from aikit.synth.abilities import Sources, make_stream
+from aikit.synth.speech import PHONEMES
+from aikit.train import loop, recipe
+from aikit.train.data import StageData, draw_sub_task
+from aikit.train.hearing import HearingHead, hearing_targets, sound_labels
+from aikit.train.loop import TrainConfig, train
+
+NANO = preset("nano")
+
+
+def _config(out, steps: int = 4, **changes) -> TrainConfig:
+    stages = tuple(replace(s, steps=steps, batch=2) for s in recipe.STAGES if s.name in ("hear", "streaming"))
+    values = dict(out=out, model=NANO, stages=stages, n_chunks=12, workers=0, precision="fp32", log_every=1,
+                  save_every=3)  # fmt: skip
+    return TrainConfig(**values | changes)
+
+
+def _losses(out) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_variants():
+    """A small library: the full one takes half a minute to render."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Sources, "with_real", classmethod(lambda cls, folders, held_out=False: cls.embedded(variants=1)))
+    yield
+    patch.undo()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_losses(tmp_path, monkeypatch):
+    whole = train(_config(tmp_path / "whole"), progress=False)
+
+    checkpoint, calls = loop._checkpoint, []
+
+    def kill_after_two(*args):
+        checkpoint(*args)
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_checkpoint", kill_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        train(_config(tmp_path / "cut"), progress=False)
+    monkeypatch.undo()
+    again = train(_config(tmp_path / "cut"), progress=False)
+    np.testing.assert_allclose(_losses(tmp_path / "cut"), _losses(tmp_path / "whole"), atol=1e-4)
+    files = sorted(path.name for path in whole.iterdir())
+    assert files == sorted(path.name for path in again.iterdir()) and "tokenizer.json" in files
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    train(_config(tmp_path), progress=False)
+    before = _losses(tmp_path)
+    train(_config(tmp_path), progress=False)
+    assert _losses(tmp_path) == before
+
+
+def test_training_reduces_the_loss(tmp_path):
+    stages = (replace(recipe.STAGES[0], steps=25, batch=2, learning_rate=5e-3),)
+    train(_config(tmp_path, stages=stages), progress=False)
+    losses = _losses(tmp_path)
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_advice(tmp_path, monkeypatch):
+    monkeypatch.setattr(HearingHead, "forward", lambda self, frames, targets: frames.sum() * torch.nan)
+    with pytest.raises(FloatingPointError, match="step 1 of stage hear; lower its learning rate"):
+        train(_config(tmp_path), progress=False)
+
+
+def test_frozen_parts_do_not_move(tmp_path):
+    stages = (replace(recipe.STAGES[1], steps=2, batch=2),)  # format: the tower is frozen
+    model = loop.AudioInteractionModel.from_pretrained(train(_config(tmp_path, stages=stages), progress=False))
+    start = loop.AudioInteractionModel.from_preset(NANO, 0)
+    moved = {
+        part: any(
+            not torch.equal(a.half(), b.half())
+            for a, b in zip(getattr(model, part).parameters(), getattr(start, part).parameters(), strict=True)
+        )
+        for part in recipe.EVERYTHING
+    }
+    assert moved == {"tower": False, "adapter": True, "decoder": True}
+
+
+def test_hearing_targets_say_what_sounds_when():
+    stream = make_stream(Sources.embedded(variants=1), 5, sub_task="closed-set facts", n_chunks=30)
+    targets, labels = hearing_targets(stream, NANO), sound_labels()
+    for event in stream.events:
+        middle = round((event.start_s + event.end_s) / 2 / 0.04)
+        assert targets.active[middle, labels.index(event.label)]
+        if event.role == "foreground":
+            assert targets.ended[event.chunk(), labels.index(event.label)]
+    assert targets.ended.sum() <= len(stream.events) and targets.phonemes
+    assert all(1 <= p <= len(PHONEMES) for p in targets.phonemes)
+    assert len(stream.waveform) == 30 * 0.4 * SAMPLE_RATE
+
+
+def test_examples_depend_on_their_index_alone():
+    from aikit.synth.abilities import all_texts
+    from aikit.tokens import Tokenizer
+
+    tokenizer, sources = Tokenizer.train(all_texts()), Sources.embedded(variants=1)
+    stage = replace(recipe.STAGES[3], steps=4, batch=2)
+    data = StageData(stage, sources, tokenizer, NANO, n_chunks=12, number=3)
+    one, two = data[5][0], data[5][0]
+    np.testing.assert_array_equal(one.mel, two.mel)
+    assert not np.array_equal(one.mel, data[6][0].mel)
+
+
+def test_the_mix_follows_its_shares():
+    rng, stage = np.random.default_rng(0), recipe.STAGES[-1]
+    tasks = [draw_sub_task(stage, rng) for _ in range(2_000)]
+    assert np.mean([task == "silence" for task in tasks]) == pytest.approx(0.20, abs=0.03)
+
+
+def test_the_recipe_is_a_table_with_the_papers_rows():
+    rows = recipe.table()
+    assert [row["paper steps"] for row in rows] == [None, 5_000, 20_000, 80_000, 15_000]
+    assert recipe.stages("hear,streaming", scale=0.5)[0].steps == round(recipe.STAGES[0].steps / 2)
+    with pytest.raises(ValueError, match="choose from"):
+        recipe.stages("warp")
+    assert loop.schedule(0, 100) < loop.schedule(2, 100) == 1.0 > loop.schedule(99, 100) >= 0.1

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import transformers
 
 from aikit.audio import load_audio
 from aikit.doctor import pick_device
@@ -93,8 +94,9 @@ def load(path: str | Path | None = None, device: str | None = None) -> Assistant
             raise FileNotFoundError(f"no model in {folder}: {name} is missing{hint}")
     best, dtype = pick_device()
     if device is not None and device != best:
-        best, dtype = device, torch.float32
-    model = AudioInteractionModel.from_pretrained(folder, dtype=dtype).to(best)
+        best, dtype = device, "float32"
+    transformers.utils.logging.disable_progress_bar()  # for half a second of loading
+    model = AudioInteractionModel.from_pretrained(folder, dtype=getattr(torch, dtype)).to(best)
     settings = folder / "session.json"
     config = SessionConfig(**json.loads(settings.read_text())) if settings.exists() else SessionConfig()
     return Assistant(model, Tokenizer.load(folder / "tokenizer.json"), config)

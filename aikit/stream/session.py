@@ -117,10 +117,7 @@ class Session:
             raise AudioError("this session was finished; call reset() to listen again")
         if np.size(samples) == 0:
             return
-        if self.state.resampler is None or self.state.resampler.rate != rate:
-            self.state.resampler = StreamResampler(rate)
-        ready = self.state.resampler.push(samples)
-        yield from self._perceive(self.state.mel_stream.push(ready))
+        yield from self._perceive(self.state.mel_stream.push(self._resampled(samples, rate)))
 
     def finish(self, tail_chunks: int = TAIL_CHUNKS) -> list[Event]:
         """End the stream: decide on the last, partial chunk and on a little silence after it."""
@@ -152,6 +149,17 @@ class Session:
     def remembers_s(self) -> float:
         """Seconds of audio that the decoder can still look back to."""
         return round(len(self.state.history) * self.audio.chunk_s, 3)
+
+    def _resampled(self, samples: np.ndarray, rate: int) -> np.ndarray:
+        """16 kHz mono; when the rate changes, the old resampler's last samples come first."""
+        old = self.state.resampler
+        if old is not None and old.rate == rate:
+            return old.push(samples)
+        new = StreamResampler(rate)
+        ready = new.push(samples)  # raises before anything has changed
+        self.state.resampler = new
+        rest = old.push(np.zeros(0, np.float32), last=True) if old else ready[:0]
+        return np.concatenate([rest, ready])
 
     # --- perceive ----------------------------------------------------------------------------------
     def _perceive(self, mel: np.ndarray) -> Iterator[Event]:

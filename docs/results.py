@@ -1,0 +1,138 @@
+"""Write the measured numbers where people read them: README.md and the checkpoint's model card.
+
+    python docs/results.py            rewrite both from docs/results/
+    python docs/results.py --check    change nothing; exit 1 if one differs
+
+`docs/results/` holds what the commands in `RUNS` wrote; the training log lies with the checkpoint. Nothing
+here is typed in: a number that is not in those files is not in the tables.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from aikit.bench import stats
+from aikit.train import recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+CARD = ROOT / "data_samples" / "checkpoint" / "README.md"
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+RUNS = {  # file -> (what it is, the command that made it)
+    "streams": ("Held-out streams, the kit's own sounds and voices", "aikit bench streams"),
+    "streams_real": ("Held-out streams with real recordings", "aikit bench streams --real ESC-10 FSDD"),
+    "mini_bench": ("Bundled mini benchmark", "aikit bench proactive"),
+    "esc10_fold4": ("ESC-10 fold 4, 80 real clips", "aikit bench proactive --manifest M --root ESC-10"),
+}
+ROWS = (  # what a row shows -> the key of the score
+    ("balanced accuracy", "balanced_accuracy"),
+    ("hit rate", "hit_rate"),
+    ("false alarm rate", "false_alarm_rate"),
+)
+
+
+def shown(value: float | None, bounds: list[float] | None = None) -> str:
+    """A score, with its interval if there is one: ``0.622 [0.55..0.69]``."""
+    return stats.shown(value) + (f" [{stats.shown(bounds)}]" if bounds else "")
+
+
+def load(name: str) -> dict | None:
+    """One result file, or None when it was not run."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def rows_of(name: str, report: dict) -> list[tuple[str, str, str]]:
+    """(what, measured, baseline) of one run."""
+    constant = {key: base for key, base in report["baselines"].items() if "always" in key}
+    silent = next(base for key, base in constant.items() if "silent" in key or "ignore" in key)
+    out = []
+    for what, key in ROWS:
+        measured = shown(report[key], report["intervals"][key])
+        out.append((what, measured, shown(silent[key])))
+    if name.startswith("streams"):
+        right = report["reply_right"]
+        out.append(("replies right", shown(right["share"], right["interval"]), "–"))
+        hazards = report["abilities"]["proactive response"]
+        for what, key in ROWS:
+            out.append((f"hazards: {what}", shown(hazards[key], hazards["intervals"][key]), "–"))
+        told = hazards["reply_right"]
+        out.append(("hazards: replies right", shown(told["share"], told["interval"]), "–"))
+        for what, key, rate in (("digit error rate", "digit_errors", "wer"),
+                                ("word error rate", "word_errors", "wer")):  # fmt: skip
+            errors = report[key]
+            out.append((what, shown(errors[rate], errors["interval"]), "1.000"))
+    else:
+        majority = max(base["accuracy"] for base in report["baselines"].values())
+        measured = shown(report["accuracy"], report["intervals"]["accuracy"])
+        out.append(("accuracy", measured, f"{majority:.3f} (majority)"))
+    return out
+
+
+def table() -> str:
+    """The results as Markdown."""
+    lines = ["| measured on | what | model [95 % interval] | always silent |", "|---|---|---|---|"]
+    for name, (what, command) in RUNS.items():
+        if report := load(name):
+            title = f"**{what}**, n = {report['n']}: `{command}`"
+            for label, measured, baseline in rows_of(name, report):
+                lines.append(f"| {title} | {label} | {measured} | {baseline} |")
+                title = ""
+    return "\n".join(lines)
+
+
+def by_task() -> str:
+    """Reply correctness of every sub-task, in V-syn and V-real."""
+    lines = ["| sub-task | due | hit | right | false alarms | right (real) |", "|---|---|---|---|---|---|"]
+    own, real = load("streams"), load("streams_real")
+    for task, scores in (own or {}).get("sub_tasks", {}).items():
+        other = (real or {}).get("sub_tasks", {}).get(task)
+        lines.append(
+            f"| {task} | {scores['n_due']} | {shown(scores['hit_rate'])} | "
+            f"{shown(scores['reply_right']['share'])} | {shown(scores['false_alarm_rate'])} | "
+            f"{shown(other['reply_right']['share']) if other else '–'} |"
+        )
+    return "\n".join(lines)
+
+
+def training() -> str:
+    """The stages as they were run, from metrics.jsonl: the streams seen and the losses they ended with."""
+    lines = ["| stage | steps | batch | learning rate | last losses (hear / text / decision) |",
+             "|---|---|---|---|---|"]  # fmt: skip
+    logged = [json.loads(line) for line in (CARD.parent / "metrics.jsonl").read_text("utf-8").splitlines()]
+    for number, stage in enumerate(recipe.STAGES):
+        last = [row for row in logged if row["stage"] == stage.name][-1]
+        losses = " / ".join(f"{last[key]:.2f}" if key in last else "–" for key in ("hear", "lm", "stream"))
+        lines.append(f"| {number} {stage.name} | {last['step']} | {stage.batch} | {stage.learning_rate:g} | {losses} |")
+    return "\n".join(lines)
+
+
+def filled(text: str, parts: dict[str, str]) -> str:
+    """Replace what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
+    for name, content in parts.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def main(check: bool) -> int:
+    """Rewrite or compare; 1 if a file differs in check mode."""
+    parts = {
+        ROOT / "README.md": {"results": table()},
+        CARD: {"results": table(), "tasks": by_task(), "training": training()},
+    }
+    differ = []
+    for path, content in parts.items():
+        old = path.read_text("utf-8")
+        if (new := filled(old, content)) != old:
+            differ.append(path.name)
+            if not check:
+                path.write_text(new, "utf-8")
+    print("changed:" if not check else "differ:", ", ".join(differ) or "nothing")
+    return int(check and bool(differ))
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv))

@@ -1,0 +1,157 @@
+"""Every notebook and every solution has the house's form, runs from top to bottom with FAST = True,
+and reports the numbers it should."""
+
+import re
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+
+from conftest import ROOT
+
+from aikit.nb import read_report
+
+# What a notebook must report, as (lowest, highest); all else that it reports must be finite.
+EXPECTED = {
+    "00_start_here": {
+        "decisions": (53, 153),  # a scene is 20 to 60 s
+        "reply_due_chunk": (37, 100),  # after the alarm, which begins at 15 s
+        "loud_chunks_for_nothing": (1, 70),
+        "naive_wrong_frames": (3, 3),
+        "stream_max_error": (0, 1e-5),
+        "cut_difference": (0, 1e-3),
+        "whisper_past_changed": (0.05, 1),
+        "our_past_changed": (0, 0),
+        "positions_per_s": (32.5, 36),
+    },
+    "00_start_here_solutions": {
+        "chunks_in_a_minute": (150, 150),
+        "responses_at_zero": (33, 33),
+        "seconds_that_fit": (125.5, 126),
+    },
+    "01_streaming_data_synthesis": {
+        "sound_labels": (60, 200),
+        "respond_labels": (28, 100),
+        "tfjp_seconds_before": (3, 6),
+        "tfjp_seconds_after": (1, 3),
+        "snr_error_db": (0, 0.01),
+        "compose_max_error": (0, 1e-5),
+        "sub_tasks": (28, 28),
+        "masked_share": (0.8, 0.95),
+        "late_raw_ms": (600, 1_500),
+        "late_tfjp_ms": (0, 300),
+        "random_hazard_share": (0.7, 0.95),
+        "kit_contradictions": (0, 0),
+    },
+    "01_streaming_data_synthesis_solutions": {
+        "snr_error_db": (0, 0.01),
+        "ping_hz": (590, 1_210),
+        "good_night_replies": (3, 100),
+        "other_replies": (0, 0),
+    },
+}
+EXPECTED |= {
+    "04_proactive_bench": {
+        "constant_accuracy": (0.585, 0.586),
+        "paper_low": (0.565, 0.58),
+        "n_clips": (60, 70),
+        "balanced_accuracy": (0.6, 1),
+    },
+    "04_proactive_bench_solutions": {
+        "possible_lowest": (0.531, 0.533),
+        "possible_highest": (0.667, 0.669),
+    },
+}
+LINES, COLUMNS = 25, 76  # of a code cell, at most
+CELL_LIMIT_S = 300
+
+BOOKS = sorted(ROOT.glob("notebooks/0*.ipynb"))
+SOLUTIONS = sorted(ROOT.glob("notebooks/solutions/*.ipynb"))
+EVERY = pytest.mark.parametrize("path", [*BOOKS, *SOLUTIONS], ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_of(book):
+    return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert {"00_start_here", "01_streaming_data_synthesis"} <= {path.stem for path in BOOKS}
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_exercises_have_solutions(path):
+    source = path.read_text(encoding="utf-8")
+    solution = f"solutions/{path.stem}_solutions.ipynb"
+    assert (path.parent / solution).exists()
+    assert solution in source, "the notebook does not link to its solutions"
+    assert source.count("nb.check(") >= 2 and "return None" in source
+
+
+@EVERY
+def test_is_a_clean_file(path):
+    book = read(path)
+    nbformat.validate(book)
+    assert (book.nbformat, book.nbformat_minor) >= (4, 5)
+    ids = [cell.id for cell in book.cells]
+    assert len(set(ids)) == len(ids)
+    dirty = [cell.id for cell in code_of(book) if cell.outputs or cell.execution_count is not None]
+    assert not dirty, f"clear the outputs of {dirty}"
+    assert not re.search(r"/(home|root|work|Users)/", path.read_text(encoding="utf-8"))
+
+
+@EVERY
+def test_opens_in_the_fixed_order(path):
+    title, install, parameters = read(path).cells[:3]
+    assert title.cell_type == "markdown" and title.source.startswith("# ")
+    assert f"/blob/main/{path.relative_to(ROOT).as_posix()})" in title.source, "Colab badge"
+    if path in BOOKS:
+        assert re.search(r"^1\. ", title.source, re.M), "objectives"
+        picture = re.search(r"!\[[^\]]+\]\((\.\./docs/figures/[^)]+)\)", title.source)
+        assert picture and (path.parent / picture[1]).exists(), "picture (python docs/figures.py)"
+    assert "google.colab" in install.source and "git clone" in install.source
+    assert not re.search(r"pip install[^\n]*\b(torch|numpy)\b", install.source)
+    assert parameters.metadata.get("tags") == ["parameters"]
+    assert "FAST = True" in parameters.source and "SEED = 0" in parameters.source
+
+
+@EVERY
+def test_has_one_switch_and_a_report(path):
+    cells = code_of(read(path))
+    assert sum("parameters" in cell.metadata.get("tags", ()) for cell in cells) == 1
+    assert "nb.report(" in cells[-1].source
+
+
+@EVERY
+def test_cells_are_short_and_narrow(path):
+    for cell in code_of(read(path)):
+        lines = cell.source.split("\n")
+        assert len(lines) <= LINES, f"{cell.id} has {len(lines)} lines"
+        assert max(map(len, lines)) <= COLUMNS, f"{cell.id}: {max(lines, key=len)}"
+
+
+@pytest.mark.notebook
+@EVERY
+def test_runs_and_reports(path, tmp_path, record_property):
+    papermill = pytest.importorskip("papermill")
+    from aikit.tour import same_python
+
+    done = tmp_path / path.name
+    with same_python():
+        book = papermill.execute_notebook(
+            path, done, {"FAST": True}, kernel_name="python3", language="python", cwd=path.parent,
+            progress_bar=False, execution_timeout=CELL_LIMIT_S,
+        )  # fmt: skip
+    record_property("seconds", book.metadata.papermill.duration)
+    numbers = read_report(done)
+    assert numbers and not [name for name, value in numbers.items() if value is None]
+    for name, (low, high) in EXPECTED.get(path.stem, {}).items():
+        assert low <= numbers[name] <= high, f"{name} = {numbers[name]}, not in [{low}, {high}]"
+    said = done.read_text(encoding="utf-8")
+    if path in SOLUTIONS:
+        assert "not done yet" not in said, "a solution fails its own check"
+    else:
+        assert "not done yet" in said, "the stubs are solved, or not checked"

@@ -207,7 +207,8 @@ def write_script(recipe: Recipe, script: Script, interludes: bool = True) -> Non
         kept = len(script.items)
     del script.items[kept:]
     if not script.items:  # the first turn alone was too long: one short sound always fits
-        script.sound("switch_click")
+        labels = sorted(set(script.sources.sounds.labels) & set(ontology()))
+        script.sound("switch_click" if "switch_click" in labels else labels[0])
 
 
 def backdrop(s: Script) -> list[Item]:

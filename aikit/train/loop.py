@@ -103,8 +103,10 @@ def schedule(step: int, n_steps: int) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm_up) / max(1, n_steps - warm_up)))
 
 
-def train(config: TrainConfig, progress: bool = True) -> Path:
+def train(config: TrainConfig, progress: bool = True, sources: Sources | None = None) -> Path:
     """Run the stages one after the other, resuming what is there; return the model's folder.
+
+    ``sources`` replaces what ``config.real`` names: a library of your own, or a small one.
 
     Raises
     ------
@@ -122,7 +124,7 @@ def train(config: TrainConfig, progress: bool = True) -> Path:
     tokenizer = _tokenizer(config)
     torch.manual_seed(config.seed)
     trainee = Trainee(_initial_model(config))
-    sources = Sources.with_real(config.real)
+    sources = sources or Sources.with_real(config.real)
     if config.workers:
         sources.preload(progress)
     done = _read_position(config.out)

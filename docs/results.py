@@ -17,7 +17,6 @@ from aikit.train import recipe
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 CARD = ROOT / "data_samples" / "checkpoint" / "README.md"
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 RUNS = {  # file -> (what it is, the command that made it)
     "streams": ("Held-out streams, the kit's own sounds and voices", "aikit bench streams"),

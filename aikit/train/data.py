@@ -19,7 +19,6 @@ from aikit.tokens import Tokenizer
 from aikit.train.hearing import HearingTargets, hearing_targets
 from aikit.train.recipe import Stage
 
-OFFLINE_TURNS = 1  # an offline example is one event with its answer
 
 
 @dataclass

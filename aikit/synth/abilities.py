@@ -19,7 +19,7 @@ from aikit.config import AudioConfig
 from aikit.synth.clips import Clip
 from aikit.synth.compose import Stream, compose
 from aikit.synth.ontology import Sound, ontology
-from aikit.synth.script import Recipe, Script, Sources, backdrop, noise_tracks, phrases, write_script
+from aikit.synth.script import Recipe, Script, Sources, backdrop, noise_tracks, phrases, words, write_script
 from aikit.tokens import DEFAULT_INSTRUCTION
 
 N_CHUNKS = 60  # 24 s, the paper's longest training stream
@@ -337,12 +337,27 @@ def silence(s: Script) -> Iterator[None]:
         yield
 
 
+def dictation(s: Script) -> Iterator[None]:
+    """Words in random order, for stage 0 alone: nobody has to answer them."""
+    while True:
+        language = "es" if s.rng.random() < 0.15 else "en"
+        s.say(" ".join(s.rng.choice(words(language), s.rng.integers(2, 8))), language=language)
+        s.items[-1] = replace(s.items[-1], gap_s=float(s.rng.uniform(0.1, 0.6)))
+        if s.rng.random() < 0.3:  # every sentence another voice
+            s.voice = s.pick(s.sources.voices)
+        yield
+
+
+# what a stream may also be made of, beside the sub-tasks
+EXTRA: dict[str, Recipe] = {"silence": silence, "dictation": dictation}
+
 # groups of sub-tasks that the training recipe mixes (paper §3.3)
 GROUPS: dict[str, tuple[str, ...]] = {
     "all": tuple(task for tasks in ABILITIES.values() for task in tasks),
     "proactive": tuple(ABILITIES["proactive response"]),
     "history": ("slots remembered", "count", "order", "stop the instruction"),
     "silence": ("silence",),
+    "dictation": ("dictation",),
 }
 
 
@@ -377,8 +392,8 @@ def make_stream(
     """
     rng = np.random.default_rng((seed, int(sources.held_out)))
     tasks = sub_tasks(ability)
-    if sub_task == "silence":
-        tasks = {"silence": ("", silence, 1.0)}
+    if sub_task in EXTRA:
+        tasks = {sub_task: ("", EXTRA[sub_task], 1.0)}
     if sub_task is None:
         weights = np.array([weight for _, _, weight in tasks.values()])
         sub_task = list(tasks)[rng.choice(len(tasks), p=weights / weights.sum())]
@@ -386,7 +401,7 @@ def make_stream(
         raise ValueError(f"no sub-task {sub_task!r}; choose one of: {', '.join(tasks)}")
     ability, recipe, _ = tasks[sub_task]
     script = Script(sources, rng, n_chunks * AudioConfig().chunk_s - 0.9)
-    write_script(recipe, script, interludes=sub_task != "silence")
+    write_script(recipe, script, interludes=sub_task not in EXTRA)
     stream = compose(
         [*script.items, *backdrop(script)],
         rng,

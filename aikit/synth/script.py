@@ -33,6 +33,15 @@ def phrases() -> dict:
     return yaml.safe_load((Path(__file__).parent / "texts" / "phrases.yaml").read_text("utf-8"))
 
 
+@cache
+def words(language: str) -> tuple[str, ...]:
+    """The word list ``texts/words.yaml`` of a language."""
+    import yaml
+
+    path = Path(__file__).parent / "texts" / "words.yaml"
+    return tuple(yaml.safe_load(path.read_text("utf-8"))[language].split())
+
+
 def preprocessed(waveform: np.ndarray) -> np.ndarray:
     """A clip ready for a junction (TFJP)."""
     return tfjp(waveform).waveform

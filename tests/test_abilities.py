@@ -1,11 +1,21 @@
 """Abilities: 28 sub-tasks that make sense, always the same way, and a held-out half."""
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from aikit.synth.abilities import ABILITIES, GROUPS, Sources, make_stream, phrases, sub_tasks
+from aikit.synth.abilities import (
+    ABILITIES,
+    EXTRA,
+    GROUPS,
+    Sources,
+    make_stream,
+    outline,
+    phrases,
+    sub_tasks,
+)
 from aikit.synth.ontology import ontology
 from aikit.synth.speech import HELD_OUT_VOICES, TRAIN_VOICES
 from aikit.tokens import DEFAULT_INSTRUCTION, EMOTIONS
@@ -31,7 +41,7 @@ def answered(s) -> list:
 def test_there_are_seven_abilities_of_four_sub_tasks():
     assert [len(tasks) for tasks in ABILITIES.values()] == [4] * 7
     assert set(GROUPS["all"]) == set(sub_tasks()) and len(sub_tasks()) == 28
-    assert all(set(group) <= {*sub_tasks(), "silence"} for group in GROUPS.values())
+    assert all(set(group) <= {*sub_tasks(), *EXTRA} for group in GROUPS.values())
 
 
 @pytest.mark.parametrize("ability, task", TASKS, ids=[task for _, task in TASKS])
@@ -49,7 +59,7 @@ def test_every_sub_task_makes_a_stream_whose_replies_belong_to_its_events(abilit
 @pytest.mark.parametrize("task", [*ABILITIES["proactive response"], "count", "digit strings"])
 def test_foreground_events_come_one_after_the_other(task):
     front = [event for event in stream(task).events if event.role == "foreground"]
-    assert all(a.end_s < b.start_s for a, b in zip(front, front[1:], strict=False))
+    assert all(a.end_s < b.start_s for a, b in pairwise(front))
     assert all(event.label == "speech" or event.label in ontology() for event in front)
 
 
@@ -65,16 +75,27 @@ def test_the_same_seed_gives_the_same_bytes(task):
 def test_silence_deserves_no_reply(seed):
     s = stream("silence", seed)
     assert s.timeline == () and len(s.events) >= 3
-    benign = {label for label, sound in ontology().items() if sound.policy == "ignore"}
-    assert {event.label for event in s.events} <= benign | {"speech"}
-    assert all(event.text in phrases()["chatter"] for event in s.events if event.label == "speech")
 
 
-def test_hazards_get_advice_and_benign_sounds_none():
+def test_silence_is_not_only_for_benign_sounds():
+    streams = [outline(sources(), seed, sub_task="silence") for seed in range(40)]
+    events = [(s.rule, e) for s in streams for e in s.events]
+    assert all(e.reply is None for _, e in events)
+    hazards = [
+        rule
+        for rule, e in events
+        if e.label != "speech" and ontology()[e.label].policy == "respond"
+    ]
+    assert hazards and all(rule.split()[0] in ("only", "ignore", "wait") for rule in hazards)
+    acts = {e.act for _, e in events}
+    assert {"others", "others rhetorical", "talk en", "ask"} <= acts
+
+
+def test_hazards_get_advice_and_benign_sounds_none_unless_told_otherwise():
     for task in ABILITIES["proactive response"]:
         for event in stream(task).events:
             if event.role == "foreground" and event.label != "speech":
-                assert event.reply in (ontology()[event.label].replies or (None,))
+                assert event.reply in (*ontology()[event.label].replies, None)
 
 
 def test_counting_aloud_counts():
@@ -85,16 +106,60 @@ def test_counting_aloud_counts():
     ]
 
 
-def test_a_remembered_name_comes_from_at_least_three_turns_back():
-    asked_for = 0
-    for seed in range(4):
-        replies = [reply.text for reply in stream("slots remembered", seed).timeline]
-        told = next(i for i, text in enumerate(replies) if text.startswith("Nice to meet you"))
-        for asked in [i for i, text in enumerate(replies) if text.startswith("Your name is")]:
-            assert asked - told >= 3
-            assert replies[told].split(", ")[1] == replies[asked].split("is ")[1]
-            asked_for += 1
-    assert asked_for >= 3
+@cache
+def mix() -> list:
+    return [outline(sources(), seed) for seed in range(50)]
+
+
+def turns_of(s) -> list:
+    return [event for event in s.events if event.role == "foreground"]
+
+
+@pytest.mark.parametrize("task", ["slots remembered", "count", "order"])
+def test_answers_about_the_past_lie_at_least_three_turns_back(task):
+    back = []
+    for seed in range(12):
+        front = turns_of(outline(sources(), seed, sub_task=task))
+        found = [(i, e) for i, e in enumerate(front) if e.refers_to is not None]
+        back += [i - e.refers_to for i, e in found]
+        for i, event in found:
+            told = front[event.refers_to]
+            if task == "slots remembered":
+                assert told.act.split()[:2] == ["my", event.act.split()[1]]
+                value = told.act.split(maxsplit=2)[2]
+                assert value in told.text and event.reply.endswith(f"{value}.")
+            elif task == "order":
+                assert ontology()[told.label].name in event.reply
+            else:
+                label = event.act.split()[1]
+                n = sum(e.label == label for e in front[:i])
+                assert (
+                    told.label == label
+                    and event.reply == phrases()["numbers"][n].capitalize() + "."
+                )
+    assert len(back) >= 8 and min(back) >= 3
+
+
+def test_counted_sounds_come_once_a_clip():
+    for seed in range(12):
+        s = outline(sources(), seed, sub_task="count live")
+        labels = [
+            x.lstrip("-") for e in s.events for x in e.act.split()[1:] if e.act.startswith("count")
+        ]
+        labels += [x.lstrip("-") for x in s.rule.split()[1:]]
+        lengths = [(e.label, e.end_s - e.start_s) for e in s.events if e.label in labels]
+        assert lengths and all(n <= phrases()["countable"][label] + 1e-3 for label, n in lengths)
+
+
+def test_streams_have_three_to_fifteen_turns():
+    lengths = [len(turns_of(s)) for s in mix()]
+    assert 3 <= min(lengths) and max(lengths) <= 15
+
+
+def test_half_of_the_events_are_speech_and_nearly_half_are_met_with_silence():
+    events = [e for s in mix() for e in turns_of(s)]
+    assert 0.35 < np.mean([e.label == "speech" for e in events]) < 0.65
+    assert 0.30 < np.mean([e.reply is None for e in events]) < 0.60
 
 
 def test_instructions_are_spoken_or_written():

@@ -1,10 +1,14 @@
 """Composition: what the paper's dual-track algorithm promises, measured on the layers of a mix."""
 
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from aikit.synth.abilities import ABILITIES, make_stream
 from aikit.synth.clips import Clip
 from aikit.synth.compose import (
     PEAK,
@@ -16,6 +20,8 @@ from aikit.synth.compose import (
     place_foreground,
     tiled,
 )
+from aikit.synth.script import Sources
+from aikit.synth.speech import TRAIN_VOICES, speak
 from aikit.tokens import OWN_LAYOUT, Reply, Tokenizer, online_sequence
 
 CHUNK_S = 0.4
@@ -153,3 +159,50 @@ def test_fades_and_tiles_leave_no_jump_and_no_hole():
     track = tiled(clip(0.9).waveform, 80_000)
     level = np.sqrt(np.square(track).reshape(-1, 1600).mean(axis=1))
     assert len(track) == 80_000 and level.min() > 0.06 and level.max() < 0.14  # 0.1 +- 3 dB
+
+
+# --- levels asked for and measured, with real clips ------------------------------------------------
+LABELS = ("dog_bark", "siren", "door_knock", "glass_break", "piano", "church_bell", "water_drip", "typing")
+
+
+@cache
+def sources() -> Sources:
+    return Sources.embedded(variants=2)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_levels_of_real_clips_are_within_half_a_decibel(seed):
+    rng, sounds = np.random.default_rng(seed), sources().sounds
+    spoken = speak("please turn on the light", TRAIN_VOICES[seed])
+    drawn = [sounds.draw(str(label), rng) for label in rng.choice(LABELS, 4, replace=False)]
+    front = [Item(drawn[0]), Item(Clip(spoken, "speech", "speech", "x")), Item(drawn[1])]
+    asked = float(rng.uniform(5, 20))
+    stream = compose(
+        [*front, Item(drawn[2], "background"), Item(drawn[3], "ambient")], rng,
+        noise=(sounds.draw("rain", rng), sounds.draw("fan_hum", rng)), snr_db=asked,
+        gain_db=float(rng.uniform(-18, 30)), keep_layers=True,
+    )  # fmt: skip
+    speech = next(event for event in stream.events if event.label == "speech")
+    level = level_of(stream, speech)
+    for event in stream.events:
+        gain_db = db(level_of(stream, event) / level)
+        assert gain_db == pytest.approx(ROLE_GAIN_DB[event.role], abs=0.5), event
+    for name, under_db in (("noise_event", asked), ("noise_ambient", asked + 5.0)):
+        rms = float(np.sqrt(np.mean(np.square(stream.layers[name]))))
+        assert db(active_rms(stream.layers["foreground"]) / rms) == pytest.approx(under_db, abs=0.5)
+    assert np.abs(stream.waveform).max() <= PEAK + 1e-6
+
+
+def level_of(stream, event) -> float:
+    part = slice(round(event.start_s * 16_000), round(event.end_s * 16_000))
+    return active_rms(stream.layers[event.role][part])
+
+
+@pytest.mark.parametrize("ability", ABILITIES)
+def test_streams_of_every_ability_neither_clip_nor_differ(ability):
+    for seed in range(3):
+        stream = make_stream(sources(), seed, ability)
+        assert 0 < np.abs(stream.waveform).max() <= PEAK + 1e-6
+    again = make_stream(Sources.embedded(variants=2), seed, ability)
+    assert again.waveform.tobytes() == stream.waveform.tobytes()
+    assert again == replace(stream, waveform=again.waveform)

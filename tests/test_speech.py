@@ -23,6 +23,7 @@ from aikit.synth.speech import (
     Voice,
     phonemes,
     speak,
+    speak_words,
     speakable,
 )
 
@@ -105,6 +106,21 @@ def test_same_words_same_samples_from_any_thread_or_process():
         assert pool.map_async(job, range(4)).get(timeout=20) == expected[:4]
 
 
+@pytest.mark.parametrize("language, text, words", [
+    ("en", "Please don't stop, of the twenty-three.", "Please|don't|stop|of the|twenty-three"),
+    ("es", "el agua ya está lista", "el|agua|ya|está|lista"), ("zh", "水已经开了。", "水|已 经|开|了"),
+])
+def test_words_and_when_they_are_said(language, text, words):
+    waveform, found = speak_words(text, VOICES[0], language)
+    assert [w.word for w in found] == words.split("|")
+    ends = [0.0, *(w.end_s for w in found)]
+    assert ends == sorted(ends) and ends[-1] == pytest.approx(len(waveform) / 16_000, abs=0.01)
+    assert all(w.start_s < w.end_s <= nxt.start_s for w, nxt in pairwise(found))
+    for w in found:                                         # each of them sounds
+        part = waveform[int(w.start_s * 16_000):int(w.end_s * 16_000)]
+        assert np.sqrt(np.mean(part**2)) > 0.1 * np.sqrt(np.mean(waveform**2))
+
+
 def test_phonemes_are_targets():
     assert phonemes("hello world") == ["h", "ə", "l", "oʊ", "w", "ɜ", "l", "d"]
     assert phonemes("perro", "es") == ["p", "e", "r", "o"]
@@ -145,6 +161,15 @@ def test_the_inventory_covers_its_languages():
      "See the page at ten thirty on the twenty-first"),
     ("en", "# Fire\n- Leave `now`\n- Call 112", "Fire. Leave now. Call one hundred and twelve"),
     ("en", "room 007 at -2.5 😀", "room zero zero seven at minus two point five"),
+    ("en", "It is 3:05 pm, not 7:00", "It is three oh five P M, not seven"),
+    ("en", "1 kg for $3.50, or $1, or £2.00, or $5 million",
+     "one kilogram for three dollars fifty, or one dollar, or two pounds, or five million dollars"),
+    ("en", "No. 5: 1/2 cup at 10 m/s, 3 h, 10 m²",
+     "number five: one half cup at ten metres per second, three hours, ten square metres"),
+    ("en", "No, Prof. Lee left at 07:30 a.m.", "No, professor Lee left at seven thirty A M"),
+    ("es", "1 km a las 3:05, $3,50, Ud.",
+     "un kilómetro a las tres cero cinco, tres dólares cincuenta, usted"),
+    ("zh", "2024年 3:05 2个 1/2", "二零二四年三点零五分两个二分之一"),
     ("es", "El 1º, 2,5 km y 50 %", "El primero, dos coma cinco kilómetros y cincuenta por ciento"),
     ("zh", "**水** 100°C，50%", "水一百摄氏度，百分之五十"),
     ("zh", "10, 105, 1205, 10015, 20000", "十, 一百零五, 一千二百零五, 一万零一十五, 二万"),

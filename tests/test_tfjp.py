@@ -159,21 +159,6 @@ def test_a_steady_sound_is_not_taken_for_silence_or_noise():
         np.testing.assert_allclose(waveform[320:-320], clip[320:-320], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["white", "pink", "hum"])
-@pytest.mark.parametrize("snr_db", [10, 20])
-def test_steady_noise_goes_and_the_event_stays(kind, snr_db):
-    rng = np.random.default_rng(1)
-    for label in ("dog_bark", "siren", "door_knock", "glass_break", "rooster", "church_bell"):
-        event = make_sound(label, 5)
-        hiss = noise(kind, len(event) + 32_000, rng) * np.sqrt(np.mean(event**2))
-        hiss = (hiss * 10 ** (-snr_db / 20)).astype(np.float32)
-        spectrum = analyse(np.r_[gap(1), event, gap(1)] + hiss)
-        cleaned = synthesise(denoise(spectrum, noise_profile(spectrum)))
-        middle, quiet = slice(16_000, 16_000 + len(event)), slice(2_000, 14_000)
-        assert energy_db(hiss[quiet]) - energy_db(cleaned[quiet]) > 10, label
-        assert abs(energy_db(cleaned[middle]) - energy_db(event)) < 1.5, label
-
-
 def test_the_core_is_the_event_and_the_grid_leaves_room():
     murmur = 0.001 * np.random.default_rng(2).standard_normal(24_000).astype(np.float32)
     clip = np.r_[murmur, beep(0.75), murmur]
@@ -182,17 +167,6 @@ def test_the_core_is_the_event_and_the_grid_leaves_room():
     on_grid = synthesise(boundary_norm(analyse(clip), (start, end)))
     assert len(on_grid) % GRID == 0 and len(on_grid) >= 12_000 + 2 * 320
     assert energy_db(on_grid) == pytest.approx(energy_db(beep(0.75)), abs=0.05)
-
-
-def test_junctions_click_less_than_plain_concatenation(clips, results):
-    rng, better = np.random.default_rng(3), []
-    for a, b in rng.integers(len(clips), size=(400, 2)):
-        ours = np.r_[results[a].waveform, results[b].waveform]
-        plain = np.r_[clips[a], clips[b]]
-        plain_flux = flux_at(plain, len(clips[a]))
-        if plain_flux > 0.05:                               # silence beside silence cannot click
-            better.append(flux_at(ours, len(results[a].waveform)) < plain_flux)
-    assert len(better) > 200 and np.mean(better) >= 0.95
 
 
 def test_stages_are_kept_on_request_only():
@@ -232,19 +206,80 @@ def test_five_seconds_take_milliseconds():
     clip = np.concatenate([make_sound("dog_bark", 1), gap(1), make_sound("rain", 1)] * 2)
     clip, times = np.resize(clip, 80_000), []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         tfjp(clip)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.05                                # 6 ms measured; CI machines are slow
+        times.append(time.process_time() - start)
+    assert min(times) < 0.05                                # of CPU time; 6 ms measured
 
 
-@pytest.mark.skipif(not ESC10.is_dir(), reason="ESC-10 is not beside the project (../shared/data)")
-def test_real_recordings_become_normal():
+def noise_down_db(label, kind, snr_db, rng):
+    """How far noise sinks beside an event with steady noise under it, and how the event changes."""
+    event = make_sound(label, 5)
+    hiss = noise(kind, len(event) + 32_000, rng) * np.sqrt(np.mean(event**2))
+    hiss = (hiss * 10 ** (-snr_db / 20)).astype(np.float32)
+    spectrum = analyse(np.r_[gap(1), event, gap(1)] + hiss)
+    cleaned = synthesise(denoise(spectrum, noise_profile(spectrum)))
+    middle, quiet = slice(16_000, 16_000 + len(event)), slice(2_000, 14_000)
+    return (energy_db(hiss[quiet]) - energy_db(cleaned[quiet]),
+            energy_db(cleaned[middle]) - energy_db(event))
+
+
+def junction_gains(clips, results, count=600):
+    """Spectral flux at junctions, plain over ours in dB; silence beside silence cannot click."""
+    rng, gains = np.random.default_rng(3), []
+    for a, b in rng.integers(len(clips), size=(count, 2)):
+        plain = flux_at(np.r_[clips[a], clips[b]], len(clips[a]))
+        ours = flux_at(np.r_[results[a].waveform, results[b].waveform], len(results[a].waveform))
+        if plain > 0.05:
+            gains.append(20 * np.log10(plain / max(ours, 1e-6)))
+    return np.array(gains)
+
+
+@pytest.fixture(scope="module")
+def noise_figures():
+    rng = np.random.default_rng(1)
+    return np.array([noise_down_db(label, kind, snr_db, rng) for label in sorted(SOUNDS)
+                     for kind in ("white", "pink", "hum") for snr_db in (10, 20)]).T
+
+
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.skipif(
+    not ESC10.is_dir(), reason="ESC-10 is not beside the project (../shared/data)"))])
+def test_table_of_what_tfjp_does(clips, noise_figures, real):
+    """Without and with 320 recordings; `pytest tests/test_tfjp.py -k table -s` prints both tables."""
     from aikit.audio import load_audio
-    clips = [load_audio(path) for path in sorted(ESC10.rglob("*.ogg"))[::4]]
-    found = [tfjp(clip) for clip in clips]
-    assert len(found) >= 80 and sum(r.loops == 3 for r in found) <= 0.02 * len(found)
-    for result in found:
-        assert_normal(result)
-    change = [energy_db(r.waveform) - energy_db(c) for c, r in zip(clips, found, strict=True)]
-    assert np.mean(np.abs(change) < 1.5) > 0.9              # fire crackles on a bed of hiss
+    recordings = sorted(ESC10.rglob("*.ogg")) if real else []
+    clips, (down, change) = clips + [load_audio(path) for path in recordings], noise_figures
+    results = [tfjp(clip) for clip in clips]
+    again = [tfjp(result.waveform) for result in results]
+    long_before, long_after = (np.mean([longest_silence(w) > 0.32 for w in waveforms]) for waveforms
+                               in (clips, [r.waveform for r in results]))
+    kept = np.array([energy_db(r.waveform) - energy_db(c)
+                     for c, r in zip(clips, results, strict=True)])
+    gains = junction_gains(clips, results)
+    table = {
+        "clips": len(clips), "of these recordings": len(recordings),
+        "K = 3 loops reached": np.mean([r.loops == 3 for r in results]),
+        "K = 3 passes (cut, denoise) and not settled": np.mean([not r.settled for r in results]),
+        "still not normal after K": np.mean([not r.converged for r in results]),
+        "with a silence over 300 ms, before": long_before,
+        "with a silence over 300 ms, after": long_after,
+        "length on the 200 ms grid": np.mean([len(r.waveform) % GRID == 0 for r in results]),
+        "second run changes nothing": np.mean([r.loops == 0 and np.array_equal(
+            r.waveform, first.waveform) for r, first in zip(again, results, strict=True)]),
+        "clip's energy changed by < 1.5 dB": np.mean(np.abs(kept) < 1.5),
+        "mixtures with steady noise at 10 and 20 dB SNR": len(down),
+        "noise down, least (dB)": down.min(), "noise down, median (dB)": np.median(down),
+        "event changed, most (dB)": np.abs(change).max(),
+        "junctions": len(gains), "junction flux below plain": np.mean(gains > 0),
+        "junction flux down, median (dB)": np.median(gains),
+    }
+    print("\n" + "\n".join(f"{name:<48}{value:10.3f}" for name, value in table.items()))
+    assert table["clips"] >= (500 if real else 180) and table["junctions"] >= 300
+    assert np.mean([r.loops == 3 or not r.settled for r in results]) < 0.02
+    assert table["still not normal after K"] == 0
+    assert long_after == 0 and long_before > (0.15 if real else 0)
+    assert table["length on the 200 ms grid"] == 1
+    assert table["second run changes nothing"] == 1
+    assert down.min() >= 10 and np.abs(change).max() < 1.5
+    assert table["junction flux below plain"] >= 0.95
+    assert table["clip's energy changed by < 1.5 dB"] > 0.9     # fire crackles on a bed of hiss

@@ -1,6 +1,11 @@
 """The loop: it learns, it resumes to the same losses, it stops on NaN; the recipe is a table."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -42,7 +47,7 @@ def few_variants():
 def test_an_interrupted_run_goes_on_to_the_same_losses(tmp_path, monkeypatch):
     whole = train(_config(tmp_path / "whole"), progress=False)
 
-    checkpoint, calls = loop._checkpoint, []
+    checkpoint, calls = loop.folder.State.save, []
 
     def kill_after_two(*args):
         checkpoint(*args)
@@ -50,7 +55,7 @@ def test_an_interrupted_run_goes_on_to_the_same_losses(tmp_path, monkeypatch):
         if len(calls) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_checkpoint", kill_after_two)
+    monkeypatch.setattr(loop.folder.State, "save", kill_after_two)
     with pytest.raises(KeyboardInterrupt):
         train(_config(tmp_path / "cut"), progress=False)
     monkeypatch.undo()
@@ -132,3 +137,46 @@ def test_the_recipe_is_a_table_with_the_papers_rows():
     with pytest.raises(ValueError, match="choose from"):
         recipe.stages("warp")
     assert loop.schedule(0, 100) < loop.schedule(2, 100) == 1.0 > loop.schedule(99, 100) >= 0.1
+
+
+RUN = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+from aikit.config import preset
+from aikit.synth.script import Sources
+from aikit.train import recipe
+from aikit.train.loop import TrainConfig, train
+
+stage = replace(recipe.STAGES[3], steps=int(sys.argv[2]), batch=4, trainable=("adapter", "decoder"))
+train(TrainConfig(Path(sys.argv[1]), preset("nano"), (stage,), n_chunks=12, workers=0, precision="fp32",
+                  log_every=1, save_every=2), False, Sources.embedded(variants=1))
+"""
+
+
+def _run(out, steps: int, *launcher: str, **options) -> subprocess.Popen:
+    script = out.parent / "run.py"
+    script.write_text(RUN)
+    command = [sys.executable, *launcher, str(script), str(out), str(steps)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, **options)
+
+
+def test_two_processes_equal_one_and_a_kill_changes_nothing(tmp_path):
+    assert _run(tmp_path / "one", 6).wait() == 0
+
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    assert _run(tmp_path / "two", 6, *launcher).wait() == 0
+    np.testing.assert_allclose(_losses(tmp_path / "two"), _losses(tmp_path / "one"), atol=1e-4)
+
+    victim = _run(tmp_path / "killed", 6)
+    log = tmp_path / "killed" / "metrics.jsonl"
+    while not log.exists() or len(log.read_text().splitlines()) < 3:
+        assert victim.poll() is None
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert _run(tmp_path / "killed", 6).wait() == 0
+    steps = [json.loads(line) for line in log.read_text().splitlines()]
+    last = {row["step"]: row["loss"] for row in steps}  # steps after the last checkpoint are there twice
+    np.testing.assert_allclose([last[i] for i in range(1, 7)], _losses(tmp_path / "one"), atol=1e-4)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from transformers.modeling_outputs import ModelOutput
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from aikit.config import DecoderConfig, ModelConfig
 from aikit.model.tower import TowerState, build_tower
@@ -56,12 +57,31 @@ def decoder_config(config: DecoderConfig) -> Qwen2Config:
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
         num_key_value_heads=config.kv_heads,
+        head_dim=config.head_dim or config.width // config.heads,
         intermediate_size=config.mlp,
         max_position_embeddings=config.max_positions,
         tie_word_embeddings=config.tied,
         rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
         use_cache=False,
     )
+
+
+class HalfRotary(Qwen2RotaryEmbedding):
+    """Rotary positions as the published code computes them (paper §7 of its code): in float16.
+
+    Exact up to 2048; from there positions snap to multiples of 2, then of 4.
+    """
+
+    def forward(self, x: Tensor, position_ids: Tensor):
+        return super().forward(x, position_ids.half())
+
+
+def build_decoder(config: DecoderConfig) -> Qwen2ForCausalLM:
+    """The language model of a shape."""
+    decoder = Qwen2ForCausalLM(decoder_config(config))
+    if config.half_positions:
+        decoder.model.rotary_emb = HalfRotary(decoder.config)
+    return decoder
 
 
 def build_adapter(tower_width: int, decoder_width: int) -> nn.Module:
@@ -86,7 +106,7 @@ class AudioInteractionModel(PreTrainedModel):
         self.shape = config.model
         self.tower = build_tower(self.shape)
         self.adapter = build_adapter(self.tower.output_width, self.shape.decoder.width)
-        self.decoder = Qwen2ForCausalLM(decoder_config(self.shape.decoder))
+        self.decoder = build_decoder(self.shape.decoder)
         self.post_init()
 
     @classmethod
@@ -151,6 +171,7 @@ class AudioInteractionModel(PreTrainedModel):
         mel: Tensor | None = None,
         labels_stream: Tensor | None = None,
         labels_lm: Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> AudioInteractionOutput:
         """The whole stream at once, as in training (paper §3.3).
 
@@ -160,6 +181,7 @@ class AudioInteractionModel(PreTrainedModel):
         frames : float ``[B, F, decoder width]`` from `encode`, or
         mel : float ``[B, M, 40 n]`` to encode here
         labels_stream, labels_lm : int64 ``[B, T]``, -100 where masked
+        counts : float ``[2]``, what the two losses are divided by; None = `count_targets` of these labels
 
         Returns
         -------
@@ -172,10 +194,22 @@ class AudioInteractionModel(PreTrainedModel):
         hidden = self.decode(self.embed(input_ids, frames))
         if labels_stream is None and labels_lm is None:
             return AudioInteractionOutput(logits=self.logits(hidden))
-        loss_lm = self._loss(hidden, labels_lm)
-        loss_stream = self._loss(hidden, labels_stream, self._stream_weights(hidden))
+        counts = self.count_targets(labels_lm, labels_stream) if counts is None else counts
+        n_lm, n_stream = counts.clamp(min=1e-6)  # no target: a sum of nothing
+        loss_lm = self._loss(hidden, labels_lm) / n_lm
+        loss_stream = self._loss(hidden, labels_stream, self._stream_weights(hidden)) / n_stream
         loss = loss_lm + self.shape.stream_weight * loss_stream
         return AudioInteractionOutput(loss, loss_lm, loss_stream)
+
+    def count_targets(self, labels_lm: Tensor | None, labels_stream: Tensor | None) -> Tensor:
+        """How many targets each row of labels has, the control tokens by their weight: float ``[2]``."""
+        counts = []
+        for labels, weighted in ((labels_lm, False), (labels_stream, True)):
+            kept = torch.zeros(1) if labels is None else (labels[:, 1:] != IGNORED).float()
+            if labels is not None and weighted:
+                kept = kept * self._stream_weights(labels)[labels[:, 1:].clamp(min=0)]
+            counts.append(kept.sum().to(self.device))
+        return torch.stack(counts)
 
     def _stream_weights(self, like: Tensor) -> Tensor:
         weights = torch.ones(self.shape.decoder.vocab, device=like.device)
@@ -183,8 +217,8 @@ class AudioInteractionModel(PreTrainedModel):
         return weights
 
     def _loss(self, hidden: Tensor, labels: Tensor | None, weights: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy of the next token, computed only where a label stands."""
+        """Summed cross-entropy of the next token, computed only where a label stands."""
         if labels is None or not (kept := labels[:, 1:] != IGNORED).any():
             return hidden.sum() * 0.0
         logits = self.logits(hidden[:, :-1][kept])
-        return F.cross_entropy(logits.float(), labels[:, 1:][kept], weight=weights)
+        return F.cross_entropy(logits.float(), labels[:, 1:][kept], weight=weights, reduction="sum")

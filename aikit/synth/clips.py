@@ -3,14 +3,17 @@
 Knows files, labels, licences and splits. Does not know streams, replies or models. Taught in notebook 01.
 
 A library holds *entries* (what a clip is and how to get it) and loads waveforms when they are drawn, so
-that thousands of files cost nothing until they are heard.
+that thousands of files cost nothing until they are heard. A clip that cannot be used (a broken file,
+0.05 s, pure silence) is skipped where it is drawn, and noted.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -30,8 +33,10 @@ ESC_LABELS = {  # ESC's class names -> the kit's labels, where they differ
     "vacuum_cleaner": "vacuum_cleaner", "church_bells": "church_bell", "chirping_birds": "bird_song",
     "keyboard_typing": "typing", "glass_breaking": "glass_break", "engine": "engine_idle", "cat": "cat_meow",
     "hand_saw": "hand_saw", "pouring_water": "pouring_water", "water_drops": "water_drip",
-    "door_wood_knock": "door_knock", "laughing": "laughter",
+    "door_wood_knock": "door_knock", "laughing": "laughter", "sneezing": "sneeze",
+    "crackling_fire": "fire_crackling",
 }  # fmt: skip
+KEPT = 8192  # waveforms that a library holds in memory
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -47,6 +52,7 @@ class Clip:
     language: str = ""
     speaker: str = ""
     licence: str = ""
+    translation: str = ""  # of the text, where a data set has one
 
     @property
     def duration_s(self) -> float:
@@ -67,6 +73,11 @@ class Entry:
     language: str = ""
     speaker: str = ""
     licence: str = ""
+    translation: str = ""
+
+
+class ClipError(ValueError):
+    """A clip that cannot be used; the message says why."""
 
 
 @dataclass
@@ -74,7 +85,9 @@ class ClipLibrary:
     """Entries by label. Libraries add up: ``ClipLibrary.bundled() + ClipLibrary.esc10(path)``."""
 
     entries: list[Entry]
-    _waveforms: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False)
+    skipped: list[str] = field(default_factory=list, repr=False)  # a note a clip asked for in vain
+    # what was loaded last, or why it cannot be
+    _waveforms: dict[Entry, np.ndarray | str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
         self._by_label: dict[str, list[Entry]] = defaultdict(list)
@@ -101,11 +114,14 @@ class ClipLibrary:
         from tqdm import tqdm
 
         for entry in tqdm(self.entries, "loading clips", disable=not progress, mininterval=2.0):
-            self.get(entry)
+            with suppress(ClipError):
+                self.get(entry)
+        if bad := sorted(set(self.skipped)):
+            warnings.warn(f"{len(bad)} clips cannot be used: {'; '.join(bad)}", stacklevel=2)
 
     def only(self, keep: Callable[[Entry], bool]) -> ClipLibrary:
         """The entries for which ``keep`` is true; loaded waveforms are shared."""
-        return ClipLibrary([e for e in self.entries if keep(e)], self._waveforms)
+        return ClipLibrary([e for e in self.entries if keep(e)], self.skipped, self._waveforms)
 
     @property
     def labels(self) -> list[str]:
@@ -117,16 +133,27 @@ class ClipLibrary:
         return sorted({entry.source for entry in self._by_label.get(label, ())})
 
     def get(self, entry: Entry) -> Clip:
-        """Load an entry; a waveform is kept in memory after its first use."""
-        key = (entry.source, entry.name)
-        if key not in self._waveforms:
-            self._waveforms[key] = entry.load().astype(np.float16)
+        """Load an entry; the last `KEPT` waveforms stay in memory.
+
+        Raises
+        ------
+        ClipError
+            If the clip cannot be used; it is noted in ``skipped``.
+        """
+        if entry not in self._waveforms:
+            while len(self._waveforms) >= KEPT:
+                self._waveforms.pop(next(iter(self._waveforms)))
+            self._waveforms[entry] = _loaded(entry)
+        waveform = self._waveforms[entry]
+        if isinstance(waveform, str):
+            self.skipped.append(f"{entry.source}/{entry.name}: {waveform}")
+            raise ClipError(self.skipped[-1])
         values = {k: v for k, v in vars(entry).items() if k not in ("load", "caption")}
-        return Clip(waveform=self._waveforms[key].astype(np.float32), **values)
+        return Clip(waveform=waveform.astype(np.float32), **values)
 
     def draw(self, label: str, rng: np.random.Generator, text: str | None = None) -> Clip:
         """A random clip of a label: first a source, then a clip, so that a large source does not
-        drown a small one.
+        drown a small one. A clip that cannot be used is skipped, and another drawn.
 
         Raises
         ------
@@ -134,11 +161,16 @@ class ClipLibrary:
             If the library has no such clip; the message lists what it has.
         """
         found = [e for e in self._by_label.get(label, ()) if text is None or e.text == text]
-        if not found:
-            raise ValueError(f"no clip of {label!r} {text or ''}; there are: {', '.join(self.labels)}")
-        source = str(rng.choice(sorted({entry.source for entry in found})))
-        found = [entry for entry in found if entry.source == source]
-        return self.get(found[rng.integers(len(found))])
+        while found:
+            source = str(rng.choice(sorted({entry.source for entry in found})))
+            of_source = [entry for entry in found if entry.source == source]
+            drawn = of_source[rng.integers(len(of_source))]
+            with suppress(ClipError):
+                return self.get(drawn)
+            found.remove(drawn)
+        raise ValueError(
+            f"no clip of {label!r} {text or ''} that can be used; there are: {', '.join(self.labels)}"
+        )
 
     def search(self, query: str, k: int = 3) -> list[tuple[Entry, float]]:
         """The ``k`` entries whose captions are nearest to a text query, best first, with scores (TF-IDF)."""
@@ -205,6 +237,15 @@ class ClipLibrary:
                 )  # fmt: skip
                 entries.append(entry)
         return cls(_some(entries, root, "digit files such as '3_george_7.wav'"))
+
+
+def _loaded(entry: Entry) -> np.ndarray | str:
+    """The waveform, or why there is none, without folders: a note must not depend on the machine."""
+    try:
+        return entry.load().astype(np.float16)
+    except (ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return re.sub(r"\S*/", "", " ".join(reason.split()))
 
 
 def _load_and(prepare: Callable, load: Callable) -> np.ndarray:

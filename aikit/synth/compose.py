@@ -18,6 +18,7 @@ import numpy as np
 from aikit.audio import SAMPLE_RATE
 from aikit.config import AudioConfig
 from aikit.synth.clips import Clip
+from aikit.synth.grounding import Decision
 from aikit.tokens import DEFAULT_INSTRUCTION, Reply
 
 ROLE_GAIN_DB = {"foreground": 0.0, "background": -6.0, "ambient": -12.0}
@@ -38,6 +39,8 @@ class Item:
     reply: str | None = None
     emotion: str = "normal"
     gap_s: float = 0.8  # before the clip; foreground only
+    act: str = ""  # what speech means, as `rules.py` writes it
+    refers_to: int | None = None  # the turn (foreground clip, from 0) that the reply needs
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class SoundEvent:
     source: str = ""
     name: str = ""
     reply: str | None = None
+    act: str = ""
+    refers_to: int | None = None
 
     def chunk(self, config: AudioConfig = AudioConfig()) -> int:
         """The chunk in which the event ends, counted from 0: ceil(end / c) - 1."""
@@ -70,6 +75,9 @@ class Stream:
     sub_task: str = ""
     instruction: str = DEFAULT_INSTRUCTION
     seed: int = 0
+    rule: str = ""  # what the instruction means, as `rules.py` writes it; "" for the default one
+    scenario: dict = field(default_factory=dict)  # the planned scene, as `Scenario.record` gives it
+    grounding: tuple[Decision, ...] = ()  # why each clip was taken
     layers: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -151,6 +159,7 @@ def _event(item: Item, start_s: float) -> SoundEvent:
     return SoundEvent(
         clip.label, round(start_s, 4), round(start_s + clip.duration_s, 4), item.role,
         clip.text, clip.language, clip.source, clip.name, item.reply,
+        item.act, item.refers_to,
     )  # fmt: skip
 
 

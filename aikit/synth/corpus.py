@@ -1,49 +1,61 @@
-"""A corpus of streams on disk: build it, resume it, read it, describe it, export it.
+"""A corpus of streams on disk: build it, go on with it, read it.
 
-Knows files and metadata. Does not know how a stream is made (`abilities.py`) or used. Taught in
-notebook 01.
+Knows files and metadata. Does not know how a stream is made (`abilities.py`), who runs the work
+(`engines.py`), what a corpus holds or whether it is whole (`describe.py`), or other formats
+(`formats.py`). Taught in notebook 01.
 
-A corpus is a folder that ``datasets.load_dataset("audiofolder", data_dir=...)`` reads too::
+A corpus is a folder that ``datasets.load_dataset("audiofolder", data_dir=...)`` reads too (it asks for
+torchcodec; `read_corpus` does not)::
 
-    corpus.json           what it was asked for: a resumed build must ask for the same
-    metadata.jsonl        a line a stream: file_name, ability, instruction, timeline, events ...
-    0000/0000000.flac     a thousand streams a shard
+    corpus.json             what it was asked for: a resumed build must ask for the same
+    0000/metadata.jsonl     a line a stream: file_name, sha256, ability, timeline, events ...
+    0000/0000000.flac       a thousand streams a shard
 
-A line is written only after its audio has its final name, so a build that was killed goes on where
-it stopped: nothing is lost or there twice, and the bytes are those of a build without a stop.
+Stream i is a function of sources, seed, abilities and i alone. Workers write its audio under a hidden
+name and rename it; then the builder writes its line, in order. So a build that was killed goes on
+where it stopped: nothing is lost or there twice, and the bytes are those of a build without a stop.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
 from hashlib import sha256
 from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from aikit.audio import SAMPLE_RATE, load_audio, save_audio
-from aikit.config import AudioConfig
+import aikit
+from aikit.audio import SAMPLE_RATE, load_audio
 from aikit.synth.abilities import ABILITIES, make_stream, sub_tasks
-from aikit.synth.compose import SoundEvent, Stream
-from aikit.synth.ontology import ontology
+from aikit.synth.clips import ClipError, ClipLibrary
+from aikit.synth.compose import Stream
+from aikit.synth.engines import ENGINES
 from aikit.synth.script import Sources
-from aikit.tokens import SILENT_MARKER, Reply
 
-METADATA, SETTINGS, ITEMS = "metadata.jsonl", "corpus.json", "items.jsonl"
-PER_SHARD = 1000
-COLUMNS = ("ability", "sub_task", "instruction", "seed", "n_chunks")
+METADATA, SETTINGS, LOCK = "metadata.jsonl", "corpus.json", ".lock"
+PER_SHARD = 1000  # streams a folder
+PER_POOL = 5000  # streams; then fresh workers, for espeak-ng leaks 4 KB an utterance
+ATTEMPTS = 10  # seeds tried for a stream whose clips or speech fail
+WAVEFORMS = ("waveform", "layers")  # the fields of a stream that metadata do not hold
 
 
+# --- building -------------------------------------------------------------------------------------
 def build_corpus(
     out: str | Path,
     sources: Sources,
     n_streams: int,
     seed: int = 0,
     abilities: Sequence[str] | None = None,
+    workers: int = 1,
+    engine: str = "plain",
 ) -> Path:
     """Make ``n_streams`` streams, one ability after the other; the same call resumes.
 
@@ -53,67 +65,156 @@ def build_corpus(
     n_streams : a larger number than before lets the corpus grow
     seed : stream i is a function of sources, seed, abilities and i alone
     abilities : some of `ABILITIES`; all seven when None
+    workers : processes; the bytes do not depend on their number
+    engine : "plain", or "ray" for more than one machine
 
     Raises
     ------
     ValueError
-        For an unknown ability, no streams, or a folder that holds something else.
+        For an unknown ability or engine, no streams, or a folder that holds something else.
+    OSError
+        If a disk is full, say; what was made is whole, and the same call goes on.
     """
-    from tqdm import tqdm
-
-    if n_streams < 1:
-        raise ValueError(f"n_streams is {n_streams}; a corpus has at least one stream")
-    out, names = Path(out), list(abilities or ABILITIES)
+    names = tuple(abilities or ABILITIES)
     for name in names:
         sub_tasks(name)  # an unknown ability is refused before anything is written
-    _claim(out, {"seed": seed, "abilities": names, "sources": fingerprint(sources)})
-    done = _resume(out)
-    todo = [i for i in range(n_streams) if f"{i:07d}" not in done]
-    with open(out / METADATA, "a", encoding="utf-8") as metadata:
-        for i in tqdm(todo, "streams", initial=len(done), total=len(done) + len(todo)):
+    settings = {"seed": seed, "abilities": list(names), "sources": fingerprint(sources)}
+    make = StreamMaker(Path(out), sources, seed, names)
+    return fill(Path(out), settings, n_streams, make, workers, engine)
+
+
+@dataclass(frozen=True)
+class StreamMaker:
+    """Makes stream i, saves its audio and gives its line of metadata; runs in any process."""
+
+    out: Path
+    sources: Sources
+    seed: int
+    abilities: tuple[str, ...]
+
+    def __call__(self, i: int) -> str:
+        stream, skipped = self.make(i)
+        return save(self.out, i, stream, skipped)
+
+    def make(self, i: int) -> tuple[Stream, list[str]]:
+        """Stream i, and a note on everything that was skipped: unusable clips, failed attempts."""
+        notes: list[str] = []
+        for attempt in range(ATTEMPTS):
             # hashed, so that corpora of different seeds share no stream
-            stream_seed = int(np.random.default_rng((seed, i)).integers(2**40))
-            stream = make_stream(sources, stream_seed, names[i % len(names)])
-            metadata.write(json.dumps(_save(out, i, stream), ensure_ascii=False) + "\n")
-            metadata.flush()
-    return out
+            key = (self.seed, i, attempt) if attempt else (self.seed, i)
+            seed = int(np.random.default_rng(key).integers(2**40))
+            for library in _libraries(self.sources):
+                library.skipped.clear()
+            try:
+                stream = make_stream(self.sources, seed, self.abilities[i % len(self.abilities)])
+            except (ValueError, OSError) as error:
+                failed = error
+                notes += [] if isinstance(error, ClipError) else [f"stream {i}: {error}"]
+            else:
+                failed = None
+            notes += [note for library in _libraries(self.sources) for note in library.skipped]
+            if failed is None:
+                return stream, list(dict.fromkeys(notes))
+        raise ValueError(f"stream {i} failed {ATTEMPTS} times, at last: {failed}") from failed
+
+
+def _libraries(sources: Sources) -> list[ClipLibrary]:
+    return [value for value in vars(sources).values() if isinstance(value, ClipLibrary)]
 
 
 def fingerprint(sources: Sources) -> str:
-    """8 hex digits that differ where clips, voices or the split differ."""
-    libraries = filter(None, (sources.sounds, sources.digits))
-    clips = sorted((e.source, e.name) for library in libraries for e in library.entries)
+    """8 hex digits that differ where clips, voices, the split or the planner differ."""
+    clips = sorted((e.source, e.name) for library in _libraries(sources) for e in library.entries)
     voices = [voice.name for voice in sources.voices]
-    return sha256(repr((clips, voices, sources.held_out)).encode()).hexdigest()[:8]
+    about = (clips, voices, sources.held_out, sources.planner.name)
+    return sha256(repr(about).encode()).hexdigest()[:8]
 
 
-def _claim(out: Path, settings: dict) -> None:
-    """Write the settings, or check that they are those of the corpus in the folder."""
+def fill(
+    out: Path,
+    settings: dict,
+    n_streams: int,
+    make: Callable[[int], str],
+    workers: int = 1,
+    engine: str = "plain",
+) -> Path:
+    """Let ``make`` write the streams that a corpus lacks; see `build_corpus`.
+
+    ``make(i)`` saves stream i and gives its line, or says in words why there is no stream i.
+    """
+    from tqdm import tqdm
+
+    if n_streams < 1 or workers < 1:
+        raise ValueError(f"{n_streams} streams by {workers} workers; both are at least 1")
+    if engine not in ENGINES:
+        raise ValueError(f"no engine {engine!r}; choose one of: {', '.join(ENGINES)}")
+    with _claimed(out, {"version": aikit.__version__} | settings, n_streams):
+        done = {int(row["id"]) for shard in shards(out) for row in _tidied(shard)}
+        todo = [i for i in range(n_streams) if i not in done]
+        with tqdm(desc="streams", total=len(done | set(todo)), initial=len(done)) as progress:
+            try:
+                for first in range(0, len(todo), PER_POOL):
+                    ids = todo[first : first + PER_POOL]
+                    for i, line in zip(ids, ENGINES[engine](make, ids, workers), strict=True):
+                        if line.startswith("{"):
+                            _append(out, i, line)
+                        else:
+                            progress.write(line, file=sys.stderr)
+                        progress.update()
+            except OSError as error:
+                reason = (
+                    f"{error.strerror or error}; {progress.n} of {progress.total} streams are whole"
+                )
+                what = f"{reason}: the same command goes on from there"
+                raise OSError(error.errno or 0, what, error.filename or str(out)) from error
+        for shard in {out / f"{i // PER_SHARD:04d}" for i in todo}:
+            _tidied(shard)  # where a lost stream was made again, its line stands last
+    return out
+
+
+@contextmanager
+def _claimed(out: Path, settings: dict, n_streams: int) -> Iterator[None]:
+    """Write the settings, or check that they are those of the corpus in the folder; keep others out."""
     path = out / SETTINGS
     out.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        found = json.loads(path.read_text("utf-8"))
+    if not path.exists() and any(file.name != LOCK for file in out.iterdir()):
+        raise ValueError(f"{out} is not empty and holds no {SETTINGS}; choose another folder")
+    with open(out / LOCK, "w") as lock:
+        _lock(lock, out)
+        found = json.loads(path.read_text("utf-8")) if path.exists() else settings
         if wrong := [key for key in settings if found.get(key) != settings[key]]:
             was, now = found.get(wrong[0]), settings[wrong[0]]
             raise ValueError(
                 f"{out} holds a corpus of other {wrong[0]}: {was}, not {now}; ask for the same, or "
                 "choose another folder"
             )
-    elif any(out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no {SETTINGS}; choose another folder")
-    else:
-        _replace(path, json.dumps(settings, ensure_ascii=False) + "\n")
+        settings = settings | {"streams": max(n_streams, found.get("streams", 0))}
+        if found != settings:
+            _replace(path, json.dumps(settings, ensure_ascii=False) + "\n")
+        yield
 
 
-def _resume(out: Path) -> set[str]:
-    """Ids of finished streams; a torn last line and lines without audio leave the file."""
-    if not (out / METADATA).exists():
-        return set()
-    rows = [row for row in read_rows(out) if (out / row["file_name"]).exists()]
+def _lock(file, out: Path) -> None:
+    """Lock a file until this process ends; a system without such locks has none."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        return
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ValueError(f"another process is building {out}; wait for it, or stop it") from error
+
+
+def _tidied(shard: Path) -> list[dict]:
+    """The rows of finished streams; torn lines, lines without audio and half-written audio go."""
+    for left in shard.glob(".*.flac"):
+        left.unlink(missing_ok=True)
+    rows = [row for row in _rows(shard) if (shard / row["file_name"]).exists()]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    if (out / METADATA).read_bytes() != text.encode():
-        _replace(out / METADATA, text)
-    return {row["id"] for row in rows}
+    if (shard / METADATA).exists() and (shard / METADATA).read_bytes() != text.encode():
+        _replace(shard / METADATA, text)
+    return rows
 
 
 def _replace(path: Path, text: str) -> None:
@@ -121,23 +222,74 @@ def _replace(path: Path, text: str) -> None:
     os.replace(path.with_name(f".{path.name}"), path)
 
 
-def _save(out: Path, i: int, stream: Stream) -> dict:
-    """Write the audio under a hidden name, rename it; return its row.
+# --- one stream -----------------------------------------------------------------------------------
+def save(out: Path, i: int, stream: Stream, skipped: Sequence[str] = ()) -> str:
+    """Write the audio under a hidden name, rename it; return the line of metadata."""
+    import soundfile
 
-    No value is null: `datasets` wants one type a column.
-    """
     path = out / f"{i // PER_SHARD:04d}" / f"{i:07d}.flac"
-    save_audio(path.with_name(f".{path.name}"), stream.waveform)
-    os.replace(path.with_name(f".{path.name}"), path)
-    row = {"file_name": path.relative_to(out).as_posix(), "id": path.stem}
-    row |= {column: getattr(stream, column) for column in COLUMNS}
-    row["timeline"] = [asdict(reply) for reply in stream.timeline]
-    row["events"] = [asdict(event) | {"reply": event.reply or ""} for event in stream.events]
-    return row
+    # in memory first: libsndfile does not tell when a disk is full
+    soundfile.write(flac := io.BytesIO(), stream.waveform, SAMPLE_RATE, format="FLAC")
+    hidden = path.with_name(f".{path.stem}-{os.getpid()}.flac")
+    path.parent.mkdir(exist_ok=True)
+    hidden.write_bytes(flac.getvalue())
+    os.replace(hidden, path)
+    row = {"file_name": path.name, "id": path.stem, "sha256": sha256(flac.getvalue()).hexdigest()}
+    row |= {name: _plain(getattr(stream, name), kind) for name, kind in columns().items()}
+    row |= {"n_chunks": stream.n_chunks, "skipped": "; ".join(skipped)}
+    return json.dumps(row, ensure_ascii=False)
 
 
-def read_rows(path: str | Path) -> list[dict]:
-    """The metadata of all finished streams, in order.
+def _append(out: Path, i: int, line: str) -> None:
+    with open(out / f"{i // PER_SHARD:04d}" / METADATA, "ab") as metadata:
+        metadata.write(line.encode() + b"\n")
+
+
+def columns() -> dict[str, Any]:
+    """The fields of a stream that metadata hold, with their types."""
+    return {name: kind for name, kind in get_type_hints(Stream).items() if name not in WAVEFORMS}
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """A field as JSON in which a column has one type, as `datasets` wants it.
+
+    In records (dataclasses) a missing text is empty, a missing number -1; other nested values, which
+    may have any shape, are JSON in a text.
+    """
+    if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]):
+        return [_record(item) for item in value]
+    return value if isinstance(value, (str, int, float)) else json.dumps(value, ensure_ascii=False)
+
+
+def _record(item: Any) -> dict:
+    missing = {
+        name: "" if str in get_args(kind) else -1
+        for name, kind in get_type_hints(type(item)).items()
+    }
+    return {name: missing[name] if value is None else value for name, value in asdict(item).items()}
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """What `_plain` made of a value of a type, back again."""
+    arguments = get_args(kind)
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{name: _typed(value[name], hint) for name, hint in hints.items()})
+    if get_origin(kind) is UnionType:
+        return None if value in ("", -1) else _typed(value, arguments[0])
+    if isinstance(value, str) and kind is not str:
+        value = json.loads(value)
+    return tuple(_typed(v, arguments[0]) for v in value) if get_origin(kind) is tuple else value
+
+
+# --- reading --------------------------------------------------------------------------------------
+def shards(path: str | Path) -> list[Path]:
+    """The folders of a corpus that hold streams, in order."""
+    return sorted(metadata.parent for metadata in Path(path).glob(f"[0-9]*/{METADATA}"))
+
+
+def read_rows(path: str | Path) -> Iterator[dict]:
+    """The metadata of all finished streams, in order; ``file_name`` counts from ``path``.
 
     Raises
     ------
@@ -146,9 +298,20 @@ def read_rows(path: str | Path) -> list[dict]:
     ValueError
         If a line is broken (the last may be: a build was killed there).
     """
-    metadata, rows = Path(path) / METADATA, []
-    if not metadata.exists():
-        raise FileNotFoundError(f"no {METADATA} in {path}; make one with: aikit synth --out {path}")
+    if not (found := shards(path)):
+        raise FileNotFoundError(f"no corpus in {path}; make one with: aikit synth --out {path}")
+    return (
+        row | {"file_name": f"{shard.name}/{row['file_name']}"}
+        for shard in found
+        for row in _rows(shard)
+    )
+
+
+def _rows(shard: Path) -> list[dict]:
+    """The rows of a shard by id; a torn last line does not count."""
+    if not (metadata := shard / METADATA).exists():
+        return []
+    rows = []
     for number, line in enumerate(metadata.read_bytes().split(b"\n")[:-1], 1):
         try:
             rows.append(json.loads(line))
@@ -159,63 +322,18 @@ def read_rows(path: str | Path) -> list[dict]:
 
 def read_corpus(path: str | Path) -> Iterator[Stream]:
     """Streams in order, loaded one by one; errors as `read_rows`."""
-    return (_stream(Path(path), row) for row in read_rows(path))
+    return (stream_of(Path(path), row) for row in read_rows(path))
 
 
-def _stream(path: Path, row: dict) -> Stream:
-    events = tuple(SoundEvent(**e | {"reply": e["reply"] or None}) for e in row["events"])
-    timeline = tuple(Reply(**reply) for reply in row["timeline"])
-    about = {column: row[column] for column in COLUMNS if column != "n_chunks"}
-    return Stream(load_audio(path / row["file_name"]), timeline, events, **about)
+def stream_of(path: Path, row: dict) -> Stream:
+    """The stream of a row of `read_rows`; its audio is loaded."""
+    about = {name: _typed(row[name], kind) for name, kind in columns().items()}
+    return Stream(load_audio(path / row["file_name"]), **about)
 
 
-def describe(path: str | Path) -> dict:
-    """What a corpus holds: streams, hours, turns, replies, share of silent chunks, counts."""
-    rows = read_rows(path)
-    events = [event for row in rows for event in row["events"]]
-    chunks = sum(row["n_chunks"] for row in rows)
-    due = sum(len({reply["chunk"] for reply in row["timeline"]}) for row in rows)
-    counted = {key: dict(Counter(row[key] for row in rows)) for key in ("ability", "sub_task")}
-    return {
-        "streams": len(rows),
-        "hours": round(chunks * AudioConfig().chunk_s / 3600, 3),
-        "turns": sum(event["role"] == "foreground" for event in events),
-        "replies": sum(len(row["timeline"]) for row in rows),
-        "silent_share": round(1 - due / max(chunks, 1), 4),
-        **counted,
-        "label": dict(Counter(event["label"] for event in events).most_common()),
-    }
-
-
-def export_items(path: str | Path, out: str | Path) -> Path:
-    """Write a corpus in the published StreamAudio-2M item format: ``items.jsonl`` and ``audio/``.
-
-    Every foreground event is a turn with its own file: what was heard since the turn before. The
-    files of an item in a row are the stream.
-    """
-    out, lines = Path(out), []
-    for row in read_rows(path):
-        stream = _stream(Path(path), row)
-        turns = [_turn(out, f"{row['id']}-{k}", *part) for k, part in enumerate(_turns(stream))]
-        item = {"id": row["id"], "stream_scene_type": stream.ability, "num_turns": len(turns)}
-        lines.append(json.dumps(item | {"turns": turns}, ensure_ascii=False) + "\n")
-    out.mkdir(parents=True, exist_ok=True)
-    _replace(out / ITEMS, "".join(lines))
-    return out / ITEMS
-
-
-def _turns(stream: Stream) -> Iterator[tuple[np.ndarray, SoundEvent, str]]:
-    """The stream cut after every foreground event: audio, event and emotion of its reply."""
-    front = [event for event in stream.events if event.role == "foreground"]
-    ends = [round(event.end_s * SAMPLE_RATE) for event in front[:-1]]
-    emotions = {(reply.chunk, reply.text): reply.emotion for reply in stream.timeline}
-    for audio, event in zip(np.split(stream.waveform, ends), front, strict=True):
-        yield audio, event, emotions.get((event.chunk(), event.reply), "normal")
-
-
-def _turn(out: Path, name: str, audio: np.ndarray, event: SoundEvent, emotion: str) -> dict:
-    save_audio(out / "audio" / f"{name}.flac", audio)
-    sound = ontology().get(event.label)
-    heard = event.text or (sound.caption if sound else event.label)
-    return {"user": heard, "assistant": event.reply or SILENT_MARKER, "emotion": emotion,
-            "scene_type": event.label, "audio_path": f"audio/{name}.flac"}  # fmt: skip
+def digest(path: str | Path) -> str:
+    """SHA-256 of the sorted set of all streams' lines, which hold the SHA-256 of their audio."""
+    lines = sorted(
+        line for shard in shards(path) for line in (shard / METADATA).read_bytes().splitlines()
+    )
+    return sha256(b"\n".join(lines)).hexdigest()

@@ -36,6 +36,10 @@ class Sound:
     answer: str                      # "That was a dog barking."
     criterion: str = ""              # why it deserves a reply: body | weather | equipment | safety
     replies: tuple[str, ...] = ()
+    seconds: float = 2.0             # how long it usually lasts
+    times: tuple[str, ...] = ()      # of the day; none: any
+    who: str = ""                    # must be there: person | child | crowd | sleeper
+    excludes: tuple[str, ...] = ()   # labels never heard at the same time, named on one side only
 
 
 @cache

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aikit.config import AudioConfig
+from aikit.synth.clips import Clip
 from aikit.synth.compose import Stream, compose, place_foreground
 from aikit.synth.ontology import ontology
 from aikit.synth.script import Script, Sources, phrases
@@ -34,6 +35,10 @@ class SceneScript(Script):
     def gap(self) -> float:
         """Silence before the next clip, in seconds."""
         return float(self.rng.uniform(*self.pause_s))
+
+    def clip(self, label: str, role: str = "foreground") -> Clip:
+        """A clip as it is drawn: these scenes were chosen by ear, so no verifier decides."""
+        return self.varied(self.sources.sounds.draw(label, self.rng))
 
     def play(
         self,
@@ -82,9 +87,9 @@ def street(s: SceneScript) -> None:
 
 def count_barks(s: SceneScript) -> None:
     """Count the barks: each gets the next number, nothing else gets a word."""
-    book, numbers = phrases()["following"]["count_live"], iter(phrases()["numbers"][1:])
+    book, numbers = phrases()["acts"]["count"], iter(phrases()["numbers"][1:])
     values = {"plural": ontology()["dog_bark"].plural}
-    s.say(book["instructions"][0].format(**values), book["ack"].format(**values))
+    s.say(book["say"][0].format(**values), book["ack"].format(**values))
     for label in ("dog_bark", "dog_bark", "cat_meow", "dog_bark", "car_passby", "dog_bark"):
         if label == "dog_bark":  # one bark, not a dog that goes on
             s.play(label, next(numbers).capitalize() + ".", longest_s=0.7)
@@ -94,10 +99,11 @@ def count_barks(s: SceneScript) -> None:
 
 def translate(s: SceneScript) -> None:
     """Translate what I say, phrase by phrase."""
-    book, s.pause_s = phrases()["translation"]["en_es"], (2.0, 3.0)
-    s.say(book["instructions"][0], book["ack"])
-    for i in s.rng.permutation(len(book["pairs"]))[:4]:
-        s.say(*book["pairs"][i])
+    book, s.pause_s = phrases()["acts"]["translate en es"], (2.0, 3.0)
+    s.say(book["say"][0], book["ack"])
+    pairs = phrases()["translation"]["en_es"]["pairs"]
+    for i in s.rng.permutation(len(pairs))[:4]:
+        s.say(*pairs[i])
 
 
 def cough_and_music(s: SceneScript) -> None:

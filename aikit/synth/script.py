@@ -1,13 +1,14 @@
 """Writing a stream: where clips come from, and the page on which a recipe writes them down.
 
-Knows sources (sounds, digits, voices; training or held out), what the listener has heard so far, and
-interludes. Does not know abilities (`abilities.py`) or sample positions (`compose.py`). Taught in notebook 01.
+Knows sources (sounds, digits, voices; training or held out), the planned scene, what the listener
+has heard so far, and interludes. Does not know abilities (`abilities.py`) or sample positions
+(`compose.py`). Taught in notebook 01.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,14 +16,19 @@ import numpy as np
 
 from aikit.synth.clips import DIGIT_NAMES, Clip, ClipLibrary
 from aikit.synth.compose import Item
+from aikit.synth.grounding import Decision, Embed, Grounder, Planner, Rules
+from aikit.synth.loaders import folder_clips
 from aikit.synth.ontology import Sound, ontology
+from aikit.synth.places import excluded, fitting
+from aikit.synth.scenario import LAYERS, admit, event_of, joined, pick_fair
 from aikit.synth.speech import HELD_OUT_VOICES, TRAIN_VOICES, Voice, speak
 from aikit.synth.tfjp import TFJPConfig, tfjp
+from aikit.synth.verifier import LONGEST_S
 from aikit.synth.waves import draw_variation, vary
 from aikit.tokens import DEFAULT_INSTRUCTION
 
-LONGEST_S = 5.0  # of a real recording in a stream
 HELD_OUT_SPEAKER = "lucas"  # of the digits
+MOST_TURNS = 15  # of a stream, as in the paper
 
 
 @cache
@@ -60,6 +66,18 @@ class Sources:
     voices: tuple[Voice, ...]
     digits: ClipLibrary | None = None
     held_out: bool = False  # also vary rooms, speeds and equalisers outside the training ranges
+    planner: Planner = field(
+        default_factory=Rules
+    )  # plans, refines, verifies; see `chat.planner_from`
+    embed: Embed | None = None  # sentence embeddings for retrieval; TF-IDF when None
+    _grounder: Grounder | None = field(default=None, init=False, repr=False)
+
+    @property
+    def grounder(self) -> Grounder:
+        """Finds clips in the sounds as they are now; what it measured is kept."""
+        if self._grounder is None or self._grounder.library is not self.sounds:
+            self._grounder = Grounder(self.sounds, self.planner, self.held_out, self.embed)
+        return self._grounder
 
     def preload(self, progress: bool = False) -> None:
         """Load every clip now, so that worker processes share them."""
@@ -77,7 +95,8 @@ class Sources:
     def with_real(cls, folders: Sequence[str | Path], held_out: bool = False) -> Sources:
         """The embedded sources, and real recordings from ESC-10/ESC-50, FSDD or labelled folders.
 
-        ESC's folds 1-3 are for training, 4 and 5 held out; of the digits, speaker lucas is held out.
+        ESC's folds 1-3 are for training, 4 and 5 held out; of the digits, speaker lucas is held
+        out.
         """
         sources = cls.embedded(held_out)
         for folder in map(Path, folders):
@@ -90,7 +109,8 @@ class Sources:
                 digits = ClipLibrary.fsdd(folder)
                 sources.digits = digits.only(lambda e: (e.speaker == HELD_OUT_SPEAKER) == held_out)
             else:
-                sources.sounds += ClipLibrary.folder(folder).prepared(preprocessed)
+                split = "test" if held_out else "train"
+                sources.sounds += folder_clips(folder, split).prepared(preprocessed)
         return sources
 
 
@@ -107,6 +127,21 @@ class Script:
         self.quiet = False  # no chatter: somebody is being transcribed
         self.snr_db: float | None = None
         self.ambience: str | None = None
+        self.decisions: list[Decision] = []  # why each clip was taken
+        self.layers: list[str] = []  # labels heard behind the foreground
+        # apart, so that what is planned does not shift what a recipe draws
+        self.scene_rng = rng.spawn(1)[0]
+        self._plan()
+
+    def _plan(self, bag: Sequence[str] | None = None, place: str | None = None) -> None:
+        planner, labels = self.sources.planner, self.sources.sounds.labels
+        self.scenario = planner.refine(planner.plan(self.scene_rng, labels, bag, place))
+        self.place = self.scenario.places[0]  # where the listener is
+        self.waiting = list(self.scenario.events)  # planned, and not heard yet
+
+    def settle(self, place: str) -> None:
+        """Let the scene be in a place, before anything is heard."""
+        self._plan(place=place)
 
     def pick(self, options):
         """One of a sequence."""
@@ -121,6 +156,8 @@ class Script:
         waveform = speak(text, self.voice, language)
         clip = Clip(waveform, "speech", "speech", text, text, language, self.voice.name)
         self.items.append(Item(clip, reply=reply, gap_s=self.gap()))
+        self._note(clip, "spoken", f"said by voice {self.voice.name}")
+        self.scenario = joined(self.scenario, "person")
 
     def digits(self, string: str) -> None:
         """Somebody says digits one by one and wants them written."""
@@ -138,64 +175,113 @@ class Script:
         spoken = " ".join(DIGIT_NAMES[int(d)] for d in string)
         clip = Clip(waveform, "speech", "fsdd", written, spoken, "en", speaker)
         self.items.append(Item(clip, reply=written, gap_s=self.gap()))
+        self._note(clip, "spoken", f"recorded digits of speaker {speaker}")
 
-    def clip(self, label: str) -> Clip:
-        """A clip of a label, preprocessed (TFJP), cut to at most 5 s and varied."""
-        clip = self.sources.sounds.draw(label, self.rng)
-        waveform = clip.waveform
-        if clip.source != "procedural":  # procedural ones come varied
-            waveform = vary(waveform, draw_variation(self.rng, self.sources.held_out), self.rng)
-            longest = int(self.rng.uniform(1.5, LONGEST_S) * 16_000)
-            start = int(self.rng.integers(0, max(1, len(waveform) - longest)))
-            waveform = waveform[start : start + longest]
-        return replace(clip, waveform=waveform)
+    def _note(self, clip: Clip, outcome: str, why: str) -> None:
+        """Log a clip that was not searched for."""
+        about = (clip.label, "foreground", clip.text, round(clip.duration_s, 2))
+        self.decisions.append(Decision(*about, outcome, f"{clip.source}/{clip.name}", why))
+
+    def clip(self, label: str, role: str = "foreground") -> Clip:
+        """A clip for a label, as planned or as usual: found, judged (`grounding.py`), varied."""
+        planned = next((e for e in self.waiting if (e.label, e.role) == (label, role)), None)
+        if planned:
+            self.waiting.remove(planned)
+        event = planned or event_of(label, role, self.place, self.scene_rng)
+        grounded = self.sources.grounder.ground(event, self.rng)
+        self.decisions.append(grounded.decision)
+        return self.varied(grounded.clip)
+
+    def varied(self, clip: Clip) -> Clip:
+        """The clip in another room, speed and colour; procedural ones come varied."""
+        if clip.source == "procedural":
+            return clip
+        how = draw_variation(self.rng, self.sources.held_out)
+        return replace(clip, waveform=vary(clip.waveform, how, self.rng)[: int(LONGEST_S * 16_000)])
 
     def sound(self, label: str, reply: str | None = None, clip: Clip | None = None) -> None:
-        """A sound happens; ``reply`` is due when it ends."""
-        sound, clip = ontology()[label], clip or self.clip(label)
+        """A sound happens; ``reply`` is due when it ends. The scene adapts to it where it must."""
+        sound = ontology()[label]
+        if not self.heard and self.place not in sound.places:
+            self._plan(bag=[label])
+        self.scenario = admit(self.scenario, label, self.heard)
+        self.place = next(p for p in (self.place, *self.scenario.places[::-1]) if p in sound.places)
+        if clip is None:
+            clip = self.clip(label)
+        else:
+            self._note(clip, "chosen", "the recipe asked for this clip")
         emotion = sound.emotion if reply in sound.replies else "normal"
         self.items.append(Item(clip, reply=reply, emotion=emotion, gap_s=self.gap()))
         self.heard.append(label)
 
     def hazard(self, criterion: str | None = None) -> None:
         """A sound that asks for help by itself (paper §3.3), with its advice."""
-        wanted = [
-            s for s in self.known("respond") if criterion is None or s.criterion == criterion
-        ]
-        if wanted:
-            sound = self.pick(wanted)
-            self.sound(sound.label, self.pick(sound.replies))
+        if label := self.choose("respond", criterion):
+            self.sound(label, self.pick(ontology()[label].replies))
 
     def benign(self) -> None:
         """A sound that deserves no reply, if the recipe leaves any."""
-        if able := self.known("ignore"):
-            self.sound(self.pick(able).label)
+        if label := self.choose("ignore"):
+            self.sound(label)
 
     def known(self, policy: str) -> list[Sound]:
         """Sounds of a policy that may happen by themselves here."""
         have = set(self.sources.sounds.labels) - self.excluded
         return [s for s in ontology().values() if s.policy == policy and s.label in have]
 
-    def instruct(self, instructions: list[str], ack: str, **values: str) -> None:
-        """Give an instruction: mostly spoken and acknowledged, at times as the stream's text."""
-        text = self.pick(instructions).format(**values)
-        if self.rng.random() < 0.2 and not self.items:
-            self.instruction = text
-        else:
-            self.say(text, ack.format(**values))
+    def here(self, policy: str, criterion: str | None = None) -> list[Sound]:
+        """Known sounds that fit the scene; if hardly any does, all, and the scene will move."""
+        able = [s for s in self.known(policy) if criterion in (None, s.criterion)]
+        fits = fitting(self.place, self.scenario.time, self.scenario.people)
+        here = [s for s in able if s.label in fits]
+        return here if len(here) > 1 else able
+
+    def choose(self, policy: str, criterion: str | None = None) -> str | None:
+        """The label of the next planned sound of a policy, or of another that may happen here."""
+        about = (self.scenario.time, self.scenario.people)
+        able = {s.label for s in self.known(policy) if criterion in (None, s.criterion)}
+        for event in self.waiting:
+            if event.role == "foreground" and event.label in able & fitting(event.place, *about):
+                return event.label
+        here = {s.label for s in self.here(policy, criterion)}
+        return pick_fair(self.scene_rng, here) if here else None
+
+    def layer(self, role: str) -> str | None:
+        """A benign label for a layer, planned or fitting; nothing that is heard excludes it."""
+        heard = [*(item.clip.label for item in self.items), *self.layers]
+        able = {s.label for s in self.known("ignore") if role in s.role
+                and not any(excluded(s.label, other) for other in heard)}  # fmt: skip
+        about = (self.scenario.time, self.scenario.people)
+        here = able & set().union(*(fitting(p, *about) for p in self.scenario.places))
+        if not (here := here or (able if self.snr_db is not None else set())):
+            return None
+        here = here - set(self.layers) or here
+        planned = (e.label for e in self.waiting if e.role == role and e.label in here)
+        self.layers.append(next(planned, None) or pick_fair(self.scene_rng, here))
+        return self.layers[-1]
+
+    def used(self) -> tuple[Decision, ...]:
+        """The decisions behind the clips that the stream has kept."""
+        kept = {item.clip.name for item in self.items}  # not the source: "speech in a roar"
+        log = ((d, d.clip.split("/", 1)[1]) for d in self.decisions)
+        return tuple(d for d, name in log if d.role != "foreground" or name in kept)
 
     def length_s(self) -> float:
         """Seconds that the foreground takes at most."""
         return sum(item.gap_s + item.clip.duration_s + 0.11 for item in self.items)
 
+    def chatter(self) -> None:
+        """People talk, to nobody here."""
+        self.say(self.pick(phrases()["chatter"]))
+
     def interlude(self) -> None:
-        """Something unrelated: half of the time a benign sound, chatter, or a hazard."""
+        """Something unrelated: two times in five a benign sound, chatter, or a hazard."""
         what = self.rng.random()
-        if what < 0.30:
+        if what < 0.17:
             self.benign()
-        elif what < 0.40 and not self.quiet:
-            self.say(self.pick(phrases()["chatter"]))
-        elif what < 0.52:
+        elif what < 0.29 and not self.quiet:
+            self.chatter()
+        elif what < 0.40:
             self.hazard()
 
 
@@ -204,17 +290,17 @@ Recipe = Callable[[Script], Iterator[None]]
 
 def write_script(recipe: Recipe, script: Script, interludes: bool = True) -> None:
     """Run a recipe, with interludes, until the stream is full; what does not fit is taken back."""
-    kept = 0
+
+    def full() -> bool:
+        return script.length_s() > script.limit_s or len(script.items) > MOST_TURNS
+
     for _ in recipe(script):
-        if script.length_s() > script.limit_s:
-            break
-        kept = len(script.items)
-        if interludes:
+        if interludes and not full():
             script.interlude()
-        if script.length_s() > script.limit_s:
+        if full():
             break
-        kept = len(script.items)
-    del script.items[kept:]
+    while script.items and full():
+        script.items.pop()
     if not script.items:  # the first turn alone was too long: one short sound always fits
         labels = sorted(set(script.sources.sounds.labels) & set(ontology()))
         script.sound("switch_click" if "switch_click" in labels else labels[0])
@@ -222,17 +308,16 @@ def write_script(recipe: Recipe, script: Script, interludes: bool = True) -> Non
 
 def backdrop(s: Script) -> list[Item]:
     """Up to two quiet benign sounds somewhere behind."""
-    items = []
-    for role in ("background", "ambient"):
-        able = [x.label for x in s.known("ignore") if role in x.role]
-        if able and s.rng.random() < 0.3:
-            items.append(Item(s.clip(s.pick(able)), role))
-    return items
+    roles = [role for role in LAYERS if s.rng.random() < 0.3]
+    return [Item(s.clip(label, role), role) for role in roles if (label := s.layer(role))]
 
 
 def noise_tracks(s: Script) -> tuple[Clip, Clip] | None:
-    """The two noise tracks; three streams in ten have none."""
+    """The two noise tracks; three streams in ten have none, nor has one in which nothing may be
+    heard."""
     if s.snr_db is None and s.rng.random() < 0.3:
         return None
-    able = [x.label for x in s.known("ignore") if "ambient" in x.role]
-    return (s.clip(s.pick(able)), s.clip(s.pick(able))) if able else None
+    ambient, event = s.layer("ambient"), s.layer("ambient")
+    if not ambient or not event:
+        return None
+    return s.clip(event, "noise_event"), s.clip(ambient, "noise_ambient")

@@ -6,6 +6,8 @@ Does not know: voices or sound (`speech.py`, which offers `speakable` too).  Tau
 
 import re
 import unicodedata
+from functools import cache
+from pathlib import Path
 
 LANGUAGE_OF = {"en": "en", "en-us": "en", "en-gb": "en", "es": "es", "cmn": "cmn", "zh": "cmn"}
 
@@ -15,48 +17,40 @@ _MARKDOWN = tuple((re.compile(pattern, re.M), new) for pattern, new in (
     (r"(?<=[\w`*)])[ \t]*\n(?=\s*(?:\n|[-*+#]|\d+[.)]))", ".\n"),  # ends of paragraphs and items
     (r"^\s*(?:(?:#{1,6}|>|[-*+]|\d+[.)])\s+)+", ""),            # headings, quotes, bullets
     (r"(?<=\d)\s*[*×]\s*(?=\d)", " × "),                      # a product, not emphasis
-    (r"([$€£¥])\s*(\d[\d.,]*\d|\d)", r"\2 \1"),               # $5 -> 5 $, as it is spoken
+    (r"([$€£¥])\s*(\d[\d.,]*\d|\d)((?: (?:thousand|million|billion))?)", r"\2\3 \1"),  # $5 -> 5 $
+    (r"(?<=\d)⁄(?=\d)", "/"),                                # ½
     (r"\|", ", "),                                            # table cells
 ))
-_WORDS = {      # written -> spoken.  Letters without a full stop are a unit: only after a digit
-    "en": {"e.g.": "for example", "i.e.": "that is", "etc.": "et cetera", "vs.": "versus",
-           "approx.": "approximately", "Mr.": "mister", "Mrs.": "missus", "Dr.": "doctor",
-           "km/h": "kilometres per hour", "km": "kilometres", "cm": "centimetres",
-           "mm": "millimetres", "m": "metres", "kg": "kilograms", "g": "grams", "ml": "millilitres",
-           "min": "minutes", "s": "seconds", "dB": "decibels", "Hz": "hertz", "kHz": "kilohertz",
-           "°C": "degrees Celsius", "°F": "degrees Fahrenheit", "°": "degrees", "%": "percent",
-           "&": "and", "+": "plus", "=": "equals", "@": "at", "×": "times", "$": "dollars",
-           "€": "euros", "£": "pounds", "¥": "yuan"},
-    "es": {"p.ej.": "por ejemplo", "p. ej.": "por ejemplo", "etc.": "etcétera", "Sr.": "señor",
-           "Sra.": "señora", "Dr.": "doctor", "Dra.": "doctora", "EE. UU.": "Estados Unidos",
-           "aprox.": "aproximadamente", "km/h": "kilómetros por hora", "km": "kilómetros",
-           "cm": "centímetros", "mm": "milímetros", "m": "metros", "kg": "kilogramos",
-           "g": "gramos", "ml": "mililitros", "min": "minutos", "s": "segundos",
-           "dB": "decibelios", "Hz": "hercios", "kHz": "kilohercios", "°C": "grados Celsius",
-           "°F": "grados Fahrenheit", "°": "grados", "%": "por ciento", "&": "y", "+": "más",
-           "=": "igual a", "@": "arroba", "×": "por", "$": "dólares", "€": "euros",
-           "£": "libras", "¥": "yuanes"},
-    "cmn": {"km/h": "公里每小时", "km": "公里", "cm": "厘米", "mm": "毫米", "m": "米", "kg": "公斤",
-            "g": "克", "ml": "毫升", "min": "分钟", "s": "秒", "dB": "分贝", "Hz": "赫兹",
-            "kHz": "千赫", "°C": "摄氏度", "°F": "华氏度", "°": "度", "&": "和", "+": "加",
-            "=": "等于", "@": "艾特", "×": "乘", "$": "美元", "€": "欧元", "£": "英镑", "¥": "元"},
-}
-_MINUS = {"en": " minus ", "es": " menos ", "cmn": "负"}
-_TO = {"en": " to ", "es": " a ", "cmn": "到"}
-_POINT = {"en": "point", "es": "coma", "cmn": "点"}
+NUMBERED = ("No.", "núm.")  # only before a number
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*(?:(?:st|nd|rd|th)\b|\.?[ºª])?")
+_CENTS = {"en": re.compile(r"([1-9]\d*)\.(\d\d)\s*([$€£])(?!\d)"),
+          "es": re.compile(r"([1-9]\d*),(\d\d)\s*([$€£])(?!\d)")}
 
 
-def _word_pattern(form: str) -> str:
-    unit = form[0].isalpha() and "." not in form
-    before = r"(?<=\d)\s*" if unit else r"(?<!\w)" if form[0].isalpha() else r"\s*"
-    return before + re.escape(form) + (r"(?![^\W\d_])" if form[-1].isalpha() else "")
+@cache
+def _book() -> dict:
+    """How what is written is spoken, by language: ``texts/speakable.yaml``."""
+    import yaml
+    return yaml.safe_load((Path(__file__).parent / "texts" / "speakable.yaml").read_text("utf-8"))
 
 
-_FORMS = {language: [(re.compile(_word_pattern(form), re.I if "." in form else 0),
-                      f" {words[form]} ")
-                     for form in sorted(words, key=len, reverse=True)]
-          for language, words in _WORDS.items()}
+@cache
+def _forms(language: str) -> list[tuple[re.Pattern, str]]:
+    """Patterns and what is spoken, the longest first; one of a unit before many of it."""
+    book, forms = _book()[language], []
+    for form in sorted(book["words"], key=len, reverse=True):
+        before = r"(?<![\w.,/])" if form[0].isalnum() else ""
+        after = r"(?![^\W_])" if form[-1].isalnum() else r"\s*(?=\d)" if form in NUMBERED else ""
+        pattern = re.compile(before + re.escape(form) + after, re.I if "." in form else 0)
+        forms.append((pattern, f" {book['words'][form]} "))
+    units = book["units"] | book["money"]
+    for unit in sorted(units, key=len, reverse=True):
+        one, *_, many = units[unit] * 2
+        end = re.escape(unit) + (r"(?![^\W_])" if unit[-1].isalnum() else "")
+        if one != many:
+            forms.append((re.compile(rf"(?<![\d.,:/])1\s*{end}"), f" {one} "))
+        forms.append((re.compile(rf"(?<=\d)\s*{end}" if unit[0].isalpha() else end), f" {many} "))
+    return forms
 
 
 def _chinese(number: int) -> str:
@@ -81,6 +75,29 @@ def _cardinal(digits: str, language: str, to: str = "cardinal") -> str:
     return _chinese(number) if language == "cmn" else num2words(number, lang=language, to=to)
 
 
+def _clock(hour: int, rest: list[str], language: str) -> str:
+    """A time of day: 7:00 seven, 3:05 three oh five; 7:00 七点, 3:05 三点零五分."""
+    parts = [_cardinal(str(hour), language)]
+    for digits in rest:
+        zero = _book()[language]["zero"] if digits[0] == "0" and int(digits) else ""
+        parts.append(f"{zero} {_cardinal(str(int(digits)), language)}" if int(digits) else "")
+    if language == "cmn":
+        hour_text = "两" if hour == 2 else parts[0]
+        return hour_text + "点" + "".join(f"{p}{u}" for p, u in zip(parts[1:], "分秒") if p)
+    return " ".join(filter(None, parts))
+
+
+def _with_cents(match: re.Match) -> str:
+    return f"{match[1]} {match[3]} {int(match[2]) or ''}"
+
+
+def _chinese_order(text: str) -> str:
+    """What Chinese says otherwise: the percent sign first, years digit by digit, 两 before a measure."""
+    text = re.sub(r"(\d[\d.,]*)\s*%", r"百分之\1", text)
+    text = re.sub(r"\d{4}(?=年)", lambda year: "".join(map(_chinese, map(int, year[0]))), text)
+    return re.sub(r"(?<![\d.,:])2(?=\s*[个位次只点天杯])", "两", text)
+
+
 def _spell(match: re.Match, language: str) -> str:
     """A whole number, a decimal, a time of day or an ordinal in words."""
     digits = re.sub(r"\D+$", "", match[0])
@@ -91,9 +108,10 @@ def _spell(match: re.Match, language: str) -> str:
         return f" {_cardinal(plain, language, 'ordinal' if ordinal else 'cardinal')} "
     whole, *rest = re.split(r"[.,:]", plain)
     if ":" in plain:
-        return f" {' '.join(_cardinal(part, language) for part in (whole, *rest) if int(part))} "
+        return f" {_clock(int(whole), rest, language)} "
     spoken = [" ".join(_cardinal(digit, language) for digit in part) for part in rest]
-    return f" {f' {_POINT[language]} '.join([_cardinal(whole, language), *spoken])} "
+    point = f" {_book()[language]['point']} "
+    return f" {point.join([_cardinal(whole, language), *spoken])} "
 
 
 def _readable(character: str) -> str:
@@ -131,11 +149,14 @@ def speakable(text: str, language: str = "en") -> str:
                    for c in unicodedata.normalize("NFC", text))
     for pattern, new in _MARKDOWN:
         text = pattern.sub(new, text)
+    book = _book()[language]
     if language == "cmn":
-        text = re.sub(r"(\d[\d.,]*)\s*%", r"百分之\1", text)      # the sign is spoken first
-    text = re.sub(r"(?<=\d)\s*[-–—−]\s*(?=\d)", _TO[language], text)
-    text = re.sub(r"(?<!\w)[-−](?=\d)", _MINUS[language], text)
-    for pattern, spoken in _FORMS[language]:
+        text = _chinese_order(text)
+    else:                                                   # 3.50 $ -> 3 $ 50
+        text = _CENTS[language].sub(_with_cents, text)
+    text = re.sub(r"(?<=\d)\s*[-–—−]\s*(?=\d)", book["to"], text)
+    text = re.sub(r"(?<!\w)[-−](?=\d)", book["minus"], text)
+    for pattern, spoken in _forms(language):
         text = pattern.sub(spoken, text)
     text = _NUMBER.sub(lambda match: _spell(match, language), text)
     text = re.sub(r"(?<!\w)-+|-+(?!\w)", " ", "".join(map(_readable, text)))   # lone dashes

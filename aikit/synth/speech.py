@@ -15,18 +15,19 @@ import ctypes
 import os
 import re
 import threading
+from bisect import bisect
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
+from itertools import count, pairwise, product, takewhile
 from pathlib import Path
 
 import numpy as np
 
 from aikit.synth.speakable import speakable
 
-__all__ = ["EMOTIONS", "HELD_OUT_VOICES", "LANGUAGES", "PHONEMES", "Prosody", "TRAIN_VOICES",
-           "VOICES", "Voice", "phonemes", "speak", "speakable"]
+__all__ = ["EMOTIONS", "HELD_OUT_VOICES", "LANGUAGES", "PHONEMES", "Prosody", "SpokenWord",
+           "TRAIN_VOICES", "VOICES", "Voice", "phonemes", "speak", "speak_words", "speakable"]
 
 SAMPLE_RATE = 16_000        # Hz, what `speak` returns
 ENGINE_RATE = 22_050        # Hz, what espeak-ng renders
@@ -57,6 +58,18 @@ class Prosody:
     pitch: int              # added to the voice's pitch
     range: int              # liveliness of the intonation, 0-100, espeak's default is 50
     gain_db: float          # loudness
+
+
+_TOKEN = re.compile("[\u3400-\u9fff]|[^\\W\u3400-\u9fff]+(?:['’-][^\\W\u3400-\u9fff]+)*")
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word of a text, and when it is said; of Chinese, a character."""
+
+    word: str
+    start_s: float
+    end_s: float
 
 
 EMOTIONS = {
@@ -94,7 +107,18 @@ _KNOWN = frozenset(PHONEMES)
 # --- the engine -----------------------------------------------------------------------------------
 _SYNCHRONOUS, _UTF8, _IPA = 2, 1, 2 | ord("_") << 8     # "_" between phonemes
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4             # espeak_PARAMETER
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_LIST_END, _WORD, _CLAUSE_END = 0, 1, 5                 # espeak_EVENT_TYPE
+
+
+class _Event(ctypes.Structure):
+    """espeak_EVENT: a word begins, say."""
+
+    _fields_ = [(name, ctypes.c_int) for name in ("type", "serial", "position", "length", "ms",
+                                                  "sample")]
+    _fields_ += [("user", ctypes.c_void_p), ("id", ctypes.c_char * 8)]
+
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))
 _LOCK = threading.Lock()
 if hasattr(os, "register_at_fork"):     # no fork in mid-utterance: a child finds the lock free
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release,
@@ -145,14 +169,22 @@ def _encode(text: str, doing: str) -> bytes:
     return text.replace("\0", " ").encode("utf-8", "ignore")
 
 
-def _render(text: str, voice: Voice, language: str, prosody: Prosody) -> np.ndarray:
-    """int16 samples at 22,050 Hz as espeak gives them."""
+def _render(text: str, voice: Voice, language: str,
+            prosody: Prosody) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """int16 samples at 22,050 Hz as espeak gives them, and its marks (position, length, sample).
+
+    A mark is the first sample of a word, or, with length 0, of what follows a clause.
+    """
     blocks: list[bytes] = []
+    marks: list[tuple[int, int, int]] = []
 
     @_CALLBACK
-    def keep(samples, count, _events):
-        if samples and count > 0:
-            blocks.append(ctypes.string_at(samples, 2 * count))
+    def keep(samples, n_samples, events):
+        if samples and n_samples > 0:
+            blocks.append(ctypes.string_at(samples, 2 * n_samples))
+        for event in takewhile(lambda e: e.type != _LIST_END, map(events.__getitem__, count())):
+            if event.type in (_WORD, _CLAUSE_END):
+                marks.append((event.position - 1, event.length, event.sample))
         return 0
 
     data = _encode(text, "speak")
@@ -163,7 +195,7 @@ def _render(text: str, voice: Voice, language: str, prosody: Prosody) -> np.ndar
             library.espeak_SetParameter(key, value, 0)      # volume 70: loud variants clip at 100
         library.espeak_SetSynthCallback(keep)
         library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, _UTF8, None, None)
-    return np.frombuffer(b"".join(blocks), np.int16)
+    return np.frombuffer(b"".join(blocks), np.int16), marks
 
 
 def _trim(waveform: np.ndarray) -> np.ndarray:
@@ -203,12 +235,47 @@ def speak(text: str, voice: Voice, language: str = "en", emotion: str = "normal"
     if emotion not in EMOTIONS:
         raise ValueError(f"unknown emotion {emotion!r}: use one of {', '.join(EMOTIONS)}")
     prosody = EMOTIONS[emotion]
-    samples = _render(text, voice, language, prosody)
+    samples, _ = _render(text, voice, language, prosody)
     if not samples.any():
         raise ValueError(f"{language!r} has no sounds for {text!r}: give words of that language")
     waveform = _trim(soxr.resample(samples.astype(np.float32) / 2**15, ENGINE_RATE, SAMPLE_RATE))
     gain = LEVEL_RMS * 10 ** (prosody.gain_db / 20) / np.sqrt(np.mean(waveform**2))
     return (waveform * min(gain, 0.95 / np.abs(waveform).max())).astype(np.float32)
+
+
+def speak_words(text: str, voice: Voice,
+                language: str = "en") -> tuple[np.ndarray, tuple[SpokenWord, ...]]:
+    """Speak a text and tell when each of its words is said.
+
+    Parameters
+    ----------
+    text, voice, language : as in `speak`
+
+    Returns
+    -------
+    float32 array [n_samples], 16 kHz, untrimmed and at the engine's level; and the words.
+
+    Raises
+    ------
+    ValueError
+        As `speak`.
+    """
+    import soxr
+    samples, marks = _render(text, voice, language, EMOTIONS["normal"])
+    tokens = list(_TOKEN.finditer(text))
+    starts, spans = [token.start() for token in tokens], []
+    for (position, length, start), (_, _, end) in pairwise([*marks, (0, 0, len(samples))]):
+        token = max(bisect(starts, position) - 1, 0)
+        if length and (not spans or spans[-1][0] != token):
+            spans.append([token, start, end])
+        elif length:                                        # a mark for every letter or part
+            spans[-1][2] = end
+    nexts = [token for token, _, _ in spans[1:]] + [len(tokens)]    # "of the" may share a mark
+    words = tuple(SpokenWord(" ".join(t[0] for t in tokens[token:after]), start / ENGINE_RATE,
+                             end / ENGINE_RATE)
+                  for (token, start, end), after in zip(spans, nexts, strict=True))
+    waveform = soxr.resample(samples.astype(np.float32) / 2**15, ENGINE_RATE, SAMPLE_RATE)
+    return waveform, words
 
 
 # --- phonemes -------------------------------------------------------------------------------------

@@ -1,32 +1,29 @@
 """One training loop for every stage and every machine (paper §3.3).
 
-Knows steps, checkpoints and logs. Does not know what the data means (`data.py`) or which stages there are
-(`recipe.py`). Taught in notebook 02.
+Knows steps, devices and processes. Does not know what the data means (`data.py`), which stages there are
+(`recipe.py`) or where a run is kept (`folder.py`). Taught in notebook 02.
 
-The state of a run is a folder: ``checkpoint/`` (weights, optimiser, schedule, random state; replaced
-atomically), ``metrics.jsonl`` (one line a logged step), and at the end ``model/``, a folder that
-`aikit.load` reads. Starting the same run again goes on where it was, to the same losses.
+Starting the same run again goes on where it was, to the same losses. `accelerate launch` spreads a run over
+several devices.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
-import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from aikit.config import ModelConfig, preset
 from aikit.model.modeling import AudioInteractionModel
 from aikit.synth.abilities import N_CHUNKS, Sources, all_texts
 from aikit.tokens import Tokenizer
-from aikit.train import recipe
+from aikit.train import folder, recipe
 from aikit.train.data import StageData, TrainingBatch
 from aikit.train.hearing import HearingHead
 from aikit.train.recipe import Stage
@@ -57,8 +54,8 @@ class Trainee(nn.Module):
         self.model = model
         self.head = HearingHead(model.tower.output_width, model.shape)
 
-    def forward(self, data: TrainingBatch, stage: Stage) -> dict[str, torch.Tensor]:
-        """The losses of one batch; ``loss`` is what the stage minimises."""
+    def forward(self, data: TrainingBatch, stage: Stage, counts: Tensor) -> dict[str, Tensor]:
+        """The losses of one batch; ``loss`` is what the stage minimises, ``counts`` what it is a mean over."""
         batch = data.batch
         tower_frames, _ = self.model.tower.encode(batch.mel)
         losses = {"loss": tower_frames.sum() * 0.0}
@@ -71,6 +68,7 @@ class Trainee(nn.Module):
                 self.model.adapter(tower_frames),
                 labels_stream=batch.labels_stream,
                 labels_lm=batch.labels_lm,
+                counts=counts,
             )
             losses |= {"lm": out.loss_lm, "stream": out.loss_stream}
             losses["loss"] = losses["loss"] + out.loss
@@ -106,28 +104,24 @@ def schedule(step: int, n_steps: int) -> float:
 def train(config: TrainConfig, progress: bool = True, sources: Sources | None = None) -> Path:
     """Run the stages one after the other, resuming what is there; return the model's folder.
 
-    ``sources`` replaces what ``config.real`` names: a library of your own, or a small one.
+    ``sources`` replaces what ``config.real`` names: a library of your own, or a small one. Under
+    ``accelerate launch`` every process takes its share of each batch, so that the losses stay the same.
 
     Raises
     ------
     FloatingPointError
         When a loss is not finite; the checkpoint before it is kept.
     """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-
-    automatic = config.precision == "auto"
-    precision = best_precision(PartialState().device) if automatic else config.precision
-    AcceleratorState._reset_state()  # a notebook may train twice, in two precisions
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    accelerator = _accelerator(config)
     config.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(config)
+    with accelerator.main_process_first():
+        tokenizer = _tokenizer(config)
     torch.manual_seed(config.seed)
     trainee = Trainee(_initial_model(config))
     sources = sources or Sources.with_real(config.real)
     if config.workers:
         sources.preload(progress)
-    done = _read_position(config.out)
+    done = folder.read_position(config.out)
     for number, stage in enumerate(config.stages):
         if number >= done["stage"]:
             first = done["step"] if number == done["stage"] else 0
@@ -135,119 +129,106 @@ def train(config: TrainConfig, progress: bool = True, sources: Sources | None = 
                 stage, sources, tokenizer, trainee.model.shape, config.seed, config.n_chunks, number
             )
             run_stage(config, accelerator, trainee, data, first, progress)
-    return save_model(trainee.model, tokenizer, config.out / "model")
+    if accelerator.is_main_process:
+        folder.save_model(trainee.model, tokenizer, config.out / "model")
+    return config.out / "model"
 
 
 def run_stage(config, accelerator, trainee: Trainee, data: StageData, first: int, progress: bool):
     """Train one stage from step ``first`` on."""
     from tqdm import tqdm
 
-    stage = data.stage
+    stage, main = data.stage, accelerator.is_main_process
     trainee.train_only(stage.trainable)
-    optimizer = torch.optim.AdamW(
-        [weight for weight in trainee.parameters() if weight.requires_grad],
-        stage.learning_rate, recipe.BETAS, recipe.EPSILON, recipe.WEIGHT_DECAY,
-    )  # fmt: skip
-    plan = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, stage.steps))
-    todo = Subset(data, range(first * stage.batch, len(data)))
-    loader = DataLoader(
-        todo, stage.batch, num_workers=config.workers, collate_fn=data.collate,
-        prefetch_factor=4 if config.workers else None,
-    )  # fmt: skip
-    prepared, optimizer, plan, loader = accelerator.prepare(trainee, optimizer, plan, loader)
+    optimizers = build_optimizers(trainee, stage)
+    plans = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, stage.steps))
+        for optimizer in optimizers
+    ]
+    loader = accelerator.prepare(_loader(config, data, first))
+    state = folder.State(trainee, optimizers, plans)
     if first or (config.out / "checkpoint").exists():
-        _restore(config.out, accelerator, trainee, optimizer, plan, same_stage=first > 0)
-    log = Log(config, stage, first)
-    bar = tqdm(loader, f"stage {stage.name}", disable=not progress, mininterval=2.0)
+        state.restore(config.out, same_stage=first > 0)
+    prepared = accelerator.prepare(trainee)
+    optimizers, plans = accelerator.prepare(*optimizers), accelerator.prepare(*plans)
+    log = folder.Log(config.out, stage, config.log_every)
+    bar = tqdm(loader, f"stage {stage.name}", disable=not (progress and main), mininterval=2.0)
     for step, batch in enumerate(bar, first + 1):
-        with accelerator.autocast():
-            losses = prepared(_on(batch, accelerator.device), stage)
-        if not torch.isfinite(losses["loss"]):
-            raise FloatingPointError(
-                f"the loss became {losses['loss'].item()} at step {step} of stage {stage.name}; "
-                f"lower its learning rate, or use precision fp32. {config.out} keeps the last checkpoint"
-            )
-        accelerator.backward(losses["loss"])
-        accelerator.clip_grad_norm_(prepared.parameters(), recipe.CLIP_NORM)
-        optimizer.step()
-        plan.step()
-        optimizer.zero_grad()
-        bar.set_postfix(log.add(step, losses, plan.get_last_lr()[0]))
+        counted = log.counting_flops() if step == first + 1 else nullcontext()
+        with counted:
+            losses = _step(config, accelerator, prepared, batch, stage, step)
+        for optimizer, plan in zip(optimizers, plans, strict=True):
+            optimizer.step()
+            plan.step()
+            optimizer.zero_grad()
+        losses = accelerator.reduce({k: v.detach() for k, v in losses.items()}, "mean")
+        if not main:
+            continue
+        bar.set_postfix(log.add(step, losses, plans[0].get_last_lr()[0]))
         if step % config.save_every == 0 or step == stage.steps:
             last = step == stage.steps
-            position = (data.number + 1, 0) if last else (data.number, step)
-            _checkpoint(config.out, trainee, optimizer, plan, *position)
+            state.save(config.out, *((data.number + 1, 0) if last else (data.number, step)))
+    accelerator.wait_for_everyone()
+    if main and progress:
+        print(log.throughput(accelerator.device, accelerator.mixed_precision, config.n_chunks))
 
 
-def _on(batch: TrainingBatch, device) -> TrainingBatch:
-    return TrainingBatch(batch.batch.to(device), batch.hearing)
+def _step(config, accelerator, trainee, batch: TrainingBatch, stage: Stage, step: int) -> dict:
+    """Forward and backward of one batch; its losses."""
+    batch = TrainingBatch(batch.batch.to(accelerator.device), batch.hearing)
+    model = accelerator.unwrap_model(trainee).model
+    # over all processes, divided by their number: the mean of their losses is then that of one process
+    counts = accelerator.reduce(model.count_targets(batch.batch.labels_lm, batch.batch.labels_stream), "mean")
+    with accelerator.autocast():
+        losses = trainee(batch, stage, counts)
+    if not torch.isfinite(losses["loss"]):
+        raise FloatingPointError(
+            f"the loss became {losses['loss'].item()} at step {step} of stage {stage.name}; "
+            f"lower its learning rate, or use precision fp32. {config.out} keeps the last checkpoint"
+        )
+    accelerator.backward(losses["loss"])
+    accelerator.clip_grad_norm_(trainee.parameters(), recipe.CLIP_NORM)
+    return losses
 
 
-class Log:
-    """Averages losses over ``log_every`` steps and appends them to ``metrics.jsonl``."""
+def build_optimizers(trainee: Trainee, stage: Stage) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices between the first and the last layer, AdamW for everything else.
 
-    def __init__(self, config: TrainConfig, stage: Stage, step: int):
-        self.config, self.stage = config, stage
-        self.sums: dict[str, float] = {}
-        self.count, self.began, self.shown = 0, time.perf_counter(), {}
-
-    def add(self, step: int, losses: dict[str, torch.Tensor], rate: float) -> dict[str, str]:
-        """Note one step; returns what a progress bar should show."""
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
-        self.count += 1
-        if step % self.config.log_every == 0 or step == self.stage.steps:
-            self._write(step, rate)
-        return self.shown
-
-    def _write(self, step: int, rate: float) -> None:
-        seconds = time.perf_counter() - self.began
-        row = {"stage": self.stage.name, "step": step, "rate": rate}
-        row |= {name: round(total / self.count, 5) for name, total in self.sums.items()}
-        row["streams_per_s"] = round(self.count * self.stage.batch / seconds, 2)
-        with open(self.config.out / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self.shown = {k: f"{row[k]:.3g}" for k in (*self.sums, "streams_per_s")}
-        self.sums, self.count, self.began = {}, 0, time.perf_counter()
+    The paper uses AdamW alone. At kit scale the decoder starts from nothing: over the same 640 streams behind a
+    trained tower the text loss came down to 3.76 with Muon and 4.96 with AdamW (tiny, one seed).
+    """
+    weights = [(n, w) for n, w in trainee.named_parameters() if w.requires_grad]
+    hidden = [w for n, w in weights if w.ndim == 2 and (".layers." in n or ".adapter." in n)]
+    ids = {id(weight) for weight in hidden}
+    rest = [weight for _, weight in weights if id(weight) not in ids]
+    rate, decay = stage.learning_rate, recipe.WEIGHT_DECAY
+    adamw = torch.optim.AdamW(rest, rate, recipe.BETAS, recipe.EPSILON, decay)
+    if not hidden:
+        return [adamw]
+    return [adamw, torch.optim.Muon(hidden, rate, decay, adjust_lr_fn="match_rms_adamw")]
 
 
-def _checkpoint(out: Path, trainee, optimizer, plan, stage: int, step: int) -> None:
-    """Write everything a resumed run needs, then put it in place in one step."""
-    new, old = out / "checkpoint.new", out / "checkpoint"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    state = {
-        "trainee": trainee.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "plan": plan.state_dict(),
-        "stage": stage,
-        "step": step,
-    }
-    torch.save(state, new / "state.pt")
-    (new / "position.json").write_text(json.dumps({"stage": stage, "step": step}))
-    gone = out / "checkpoint.old"
-    shutil.rmtree(gone, ignore_errors=True)
-    if old.exists():
-        os.replace(old, gone)
-    os.replace(new, old)
-    shutil.rmtree(gone, ignore_errors=True)
+def _accelerator(config: TrainConfig):
+    """The device, the number of processes and the precision."""
+    from accelerate import Accelerator, DataLoaderConfiguration
+    from accelerate.state import AcceleratorState, PartialState
+
+    automatic = config.precision == "auto"
+    precision = best_precision(PartialState().device) if automatic else config.precision
+    AcceleratorState._reset_state()  # a notebook may train twice, in two precisions
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
 
 
-def _read_position(out: Path) -> dict[str, int]:
-    """Where a run stands: the stage to go on with and the steps of it that are done."""
-    old, gone = out / "checkpoint", out / "checkpoint.old"
-    if not old.exists() and gone.exists():  # killed between two renames
-        os.replace(gone, old)
-    path = old / "position.json"
-    return json.loads(path.read_text()) if path.exists() else {"stage": 0, "step": 0}
-
-
-def _restore(out: Path, accelerator, trainee, optimizer, plan, same_stage: bool) -> None:
-    state = torch.load(out / "checkpoint" / "state.pt", accelerator.device, weights_only=True)
-    trainee.load_state_dict(state["trainee"])
-    if same_stage:
-        optimizer.load_state_dict(state["optimizer"])
-        plan.load_state_dict(state["plan"])
+def _loader(config: TrainConfig, data: StageData, first: int) -> DataLoader:
+    """The batches of a stage from step ``first`` on, made ahead in worker processes."""
+    todo = Subset(data, range(first * data.stage.batch, len(data)))
+    return DataLoader(
+        todo, data.stage.batch, num_workers=config.workers, collate_fn=data.collate,
+        prefetch_factor=4 if config.workers else None,
+    )  # fmt: skip
 
 
 def _tokenizer(config: TrainConfig) -> Tokenizer:
@@ -265,15 +246,3 @@ def _initial_model(config: TrainConfig) -> AudioInteractionModel:
     if config.start_from is not None:
         return AudioInteractionModel.from_pretrained(config.start_from)
     return AudioInteractionModel.from_preset(config.model, config.seed)
-
-
-def save_model(model: AudioInteractionModel, tokenizer: Tokenizer, folder: Path) -> Path:
-    """Write a folder that `aikit.load` reads: weights in float16, configuration, tokenizer."""
-    import copy
-
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    copy.deepcopy(model).to(torch.float16).save_pretrained(folder)
-    tokenizer.save(folder / "tokenizer.json")
-    return folder

@@ -1,0 +1,119 @@
+"""The rules: instructions change what sounds deserve, and no classifier of sounds can know."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aikit.synth.abilities import outline
+from aikit.synth.ontology import ontology
+from aikit.synth.pairs import make_pair
+from aikit.synth.rules import Listener, judgement, turns
+from aikit.synth.script import Sources
+
+
+@pytest.fixture(scope="module")
+def sources():
+    return Sources.embedded(variants=4)
+
+
+def heard(*turns_: str, rule: str = "") -> list[str | None]:
+    listener = Listener()
+    listener.obey(rule)
+    return [
+        listener.hear(t) if t in ontology() else listener.hear("speech", t, {"answer": "yes"})
+        for t in turns_
+    ]
+
+
+ADVICE = {label: sound.replies[0] for label, sound in ontology().items() if sound.replies}
+
+
+@pytest.mark.parametrize(
+    "said, replies",
+    [
+        (["dog_bark", "tell dog_bark", "dog_bark", "cat_meow", "stop", "dog_bark"],
+         [None, "yes", "There is the dog bark.", None, "yes", None]),
+        (["ignore siren", "siren", "scream", "watch siren", "siren"],
+         ["yes", None, ADVICE["scream"], "yes", ADVICE["siren"]]),
+        (["only siren", "siren", "scream"], ["yes", ADVICE["siren"], None]),
+        (["count sneeze -cough", "sneeze", "cough", "sneeze"], ["yes", "One.", None, "Two."]),
+        (["count dog_bark cat_meow", "dog_bark", "cat_meow", "frog"], ["yes", "One.", "Two.", None]),
+        (["name animals", "frog", "piano", "siren"], ["yes", "Frog croak.", None, None]),
+        (["name but frog", "frog", "piano"], ["yes", None, "Piano."]),
+        (["wait", "siren", "what"], ["yes", None, "That was an emergency siren."]),
+        (["quiet", "ask", "siren", "back", "ask"], ["yes", None, ADVICE["siren"], "yes", "yes"]),
+        (["ask", "others", "talk en"], ["yes", None, None]),
+        (["frog", "piano", "frog", "first", "second", "howmany frog"],
+         [None, None, None, "First came the frog croak.", "Second came the piano.", "Two."]),
+        (["machine oven", "appliance_beep"], ["yes", "The oven is done."]),
+        (["remind rain buy bread", "rain", "frog"], ["yes", "Remember to buy bread.", None]),
+        (["my name Anna", "frog", "my name Peter", "recall name"], ["yes", None, "yes", "Your name is Peter."]),
+    ],
+)  # fmt: skip
+def test_a_listener_follows_what_it_was_told(said, replies):
+    assert heard(*said) == replies
+
+
+def test_a_written_instruction_is_as_good_as_a_spoken_one():
+    assert heard("dog_bark", rule="tell dog_bark") == ["There is the dog bark."]
+
+
+def test_lines_deserve_what_the_instruction_asks_for():
+    listener, meaning = Listener(), {"written": "w", "es": "e", "zh": "z"}
+    got = []
+    for act in ("write sentences", "translate en zh", "write digits", "stop"):
+        listener.obey(act)
+        got.append(
+            [listener.hear("speech", f"talk {kind}", meaning) for kind in ("en", "es", "digits")]
+        )
+    assert got == [["w", "w", None], ["z", None, None], [None, None, "w"], [None, None, None]]
+
+
+def test_no_classifier_of_sounds_solves_the_corpus_and_the_rules_do(sources):
+    streams = [turns(outline(sources, seed)) for seed in range(80)]
+    scores = judgement(streams)
+    assert scores["rules"] == 1.0
+    assert scores["classifier"] < 0.85
+    assert scores["ruled"] > 1 / 3
+    assert scores["classifier"] >= max(np.mean([t.due for s in streams for t in s]), 0.5)
+    with pytest.raises(ValueError, match="no events"):
+        judgement([])
+
+
+def test_rules_that_do_not_fit_are_noticed(sources):
+    stream = next(
+        s for s in (outline(sources, i, sub_task="tell me when") for i in range(99)) if s.rule
+    )
+    assert judgement([turns(replace(stream, rule=""))])["rules"] < 1.0
+
+
+def test_a_pair_has_the_same_sounds_and_other_replies(sources):
+    spoken = 0
+    for seed in range(8):
+        one, other = make_pair(sources, seed)
+        front = [[e for e in s.events if e.role == "foreground"] for s in (one, other)]
+        first, start = 0, 0
+        if not one.rule:
+            spoken, first = spoken + 1, 1
+            start = round(max(events[0].end_s for events in front) * 16_000) + 1
+            assert front[0][0].text != front[1][0].text
+            assert (one.waveform[:start] != other.waveform[:start]).any()
+        else:
+            assert one.instruction != other.instruction and one.rule != other.rule
+        np.testing.assert_array_equal(one.waveform[start:], other.waveform[start:])
+        sounds = [
+            [(e.label, e.text, e.start_s, e.end_s) for e in events[first:]] for events in front
+        ]
+        assert sounds[0] == sounds[1]
+        assert [e.reply for e in front[0][first:]] != [e.reply for e in front[1][first:]]
+        for stream in (one, other):
+            assert judgement([turns(stream)])["rules"] == 1.0 and np.abs(stream.waveform).max() <= 1
+            due = sorted((e.chunk(), e.reply) for e in stream.events if e.reply is not None)
+            assert due == sorted((reply.chunk, reply.text) for reply in stream.timeline)
+    assert 0 < spoken < 8
+    again = make_pair(sources, 7)
+    assert (
+        again[1].waveform.tobytes() == other.waveform.tobytes()
+        and again[1].timeline == other.timeline
+    )

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aikit.audio import log_mel, mel_of_silence
+from aikit.audio import log_mel, mel_of_silence, whisper_log_mel
 from aikit.config import ModelConfig
+from aikit.model.modeling import AudioInteractionModel
 from aikit.tokens import (
     DEFAULT_INSTRUCTION,
     IGNORED,
@@ -59,12 +60,14 @@ def stream_mel(waveform: np.ndarray, n_chunks: int, config: ModelConfig) -> np.n
 
 def online_example(stream, tokenizer: Tokenizer, config: ModelConfig) -> Example:
     """A stream in the online layout: listen, and decide at every chunk."""
+    layout = LAYOUTS[config.layout]
+    usual = stream.instruction == DEFAULT_INSTRUCTION
     tokens = online_sequence(
         tokenizer,
         stream.timeline,
         stream.n_chunks,
-        stream.instruction,
-        LAYOUTS[config.layout],
+        layout.instruction if usual else stream.instruction,
+        layout,
         config.audio.frames_per_chunk,
     )
     return Example(stream_mel(stream.waveform, stream.n_chunks, config), tokens)
@@ -89,6 +92,26 @@ def offline_example(
         LAYOUTS[config.layout],
     )
     return Example(stream_mel(waveform, n_chunks, config), tokens)
+
+
+@torch.inference_mode()
+def offline_frames(model: AudioInteractionModel, waveform: np.ndarray) -> Tensor:
+    """A finished clip as a model's offline training had it: frames ``[1, F, D]``.
+
+    The kit's own models hear it as a stream. Published ones hear Whisper's log-mel with the clip's own
+    maximum, not cut in chunks (paper §7 of their code).
+    """
+    if model.shape.layout == "own":
+        n_chunks = -(-len(waveform) // model.shape.audio.chunk_samples)
+        return model.encode(_batch_of_one(model, stream_mel(waveform, n_chunks, model.shape)))[0]
+    hop = model.shape.audio.hop_samples
+    whole = np.pad(waveform, (0, max(-len(waveform) % hop, 4 * hop - len(waveform))))
+    mel = whisper_log_mel(whole, model.shape.audio)
+    return model.adapter(model.tower.encode_whole(_batch_of_one(model, mel)))
+
+
+def _batch_of_one(model: AudioInteractionModel, mel: np.ndarray) -> Tensor:
+    return torch.from_numpy(mel[None]).to(model.device, model.dtype)
 
 
 def collate(examples: Sequence[Example], config: ModelConfig) -> Batch:

@@ -14,6 +14,7 @@ the same code. Nothing depends on absolute time, so a tower never gets tired.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,24 @@ class TowerState:
     mel: Tensor  # [B, M, STEM_CONTEXT]: the last mel frames
     keys: list[Tensor]  # per layer [B, H, C * P, d]: past C chunks of P frames
     values: list[Tensor]
+
+    @staticmethod
+    def join(states: Sequence[TowerState | None]) -> TowerState | None:
+        """States of several streams as rows of one batch; a tower without state has None."""
+        if states[0] is None:
+            return None
+        keys = [torch.cat(rows) for rows in zip(*(s.keys for s in states), strict=True)]
+        values = [torch.cat(rows) for rows in zip(*(s.values for s in states), strict=True)]
+        return TowerState(torch.cat([s.mel for s in states]), keys, values)
+
+    @staticmethod
+    def split(state: TowerState | None, n: int) -> list[TowerState | None]:
+        """Inverse of `join`: the n rows of a batch."""
+        if state is None:
+            return [None] * n
+        rows = zip(*(t.split(1) for t in (state.mel, *state.keys, *state.values)), strict=True)
+        layers = len(state.keys)
+        return [TowerState(mel, [*kv[:layers]], [*kv[layers:]]) for mel, *kv in rows]
 
 
 class Stem(nn.Module):
@@ -205,14 +224,44 @@ class ChunkTower(nn.Module):
         return None
 
     def encode(self, mel: Tensor, state: None = None) -> tuple[Tensor, None]:
-        """See `CausalTower.encode`; there is no state."""
-        n_chunks = mel.shape[2] // self.mel_per_chunk
-        lengths = mel.new_full((len(mel) * n_chunks,), self.mel_per_chunk, dtype=torch.long)
-        features = mel.transpose(0, 1).flatten(1)  # [M, B * 40 n]: chunks one after the other
-        frames = self.encoder(
-            features, feature_lens=lengths, aftercnn_lens=lengths // 2
-        ).last_hidden_state
+        """See `CausalTower.encode`; there is no state.
+
+        Chunks are rows of a batch of fixed shape: transformers' own forward builds its windows on the
+        host, which no CUDA graph can hold.
+        """
+        encoder = self.encoder
+        chunks = mel.unflatten(2, (-1, self.mel_per_chunk)).transpose(1, 2).flatten(0, 1)
+        x = F.gelu(encoder.conv1(chunks.to(encoder.conv1.weight.dtype)))
+        x = F.gelu(encoder.conv2(x)).transpose(1, 2)  # [B n, 20, d]
+        x = x + encoder.positional_embedding.positional_embedding[: x.shape[1]].to(x.dtype)
+        for layer in encoder.layers:
+            x = _chunk_layer(layer, x)
+        frames = encoder.proj(encoder.ln_post(x.unflatten(1, (-1, 2)).mean(2)))
         return frames.view(len(mel), -1, frames.shape[-1]), None
+
+    def encode_whole(self, mel: Tensor) -> Tensor:
+        """A finished clip, not cut in chunks (it attends in windows of 2 s): published offline mode.
+
+        ``[1, M, t]`` -> frames ``[1, F, D]``, one every 40 ms.
+        """
+        length = torch.tensor([mel.shape[2]], device=mel.device)
+        out = self.encoder(mel[0], feature_lens=length, aftercnn_lens=(length - 1) // 2 + 1)
+        return out.last_hidden_state[None]
+
+
+def _chunk_layer(layer: nn.Module, x: Tensor) -> Tensor:
+    """A `Qwen2_5OmniAudioEncoderLayer` on whole chunks ``[B n, 20, d]``, each by itself."""
+    attention, normed = layer.self_attn, layer.self_attn_layer_norm(x)
+    heads = (attention.num_heads, attention.head_dim)
+    query, key, value = (
+        project(normed).unflatten(2, heads).transpose(1, 2)
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    x = x + attention.out_proj(mixed)
+    x = x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
+    limit = torch.finfo(torch.float16).max - 1000
+    return x.clamp(-limit, limit) if x.dtype == torch.float16 else x
 
 
 def build_tower(config: ModelConfig) -> CausalTower | ChunkTower:

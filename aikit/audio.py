@@ -12,6 +12,7 @@ half a window: the frame at time t needs the 200 samples (12.5 ms) around t.
 from __future__ import annotations
 
 from functools import cache
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,7 @@ def to_waveform(samples: np.ndarray, rate: int | None) -> np.ndarray:
     """Turn an array of samples into the kit's one audio type; see `load_audio`."""
     if rate is None:
         raise AudioError("an array needs its sampling rate: load_audio(samples, rate=48_000)")
-    if not 0 < rate <= MAX_RATE:
-        raise AudioError(f"a sampling rate of {rate} Hz makes no sense; expected 1 to {MAX_RATE}")
+    _check_rate(rate)
     mono = _to_mono(_to_float(np.asarray(samples)))
     if mono.size == 0:
         raise AudioError("the audio is empty (0 samples)")
@@ -99,14 +99,18 @@ def to_waveform(samples: np.ndarray, rate: int | None) -> np.ndarray:
     return np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
 
 
+def _check_rate(rate: float) -> None:
+    if not isinstance(rate, Real) or not 0 < rate <= MAX_RATE:
+        raise AudioError(f"a sampling rate of {rate} Hz makes no sense; expected 1 to {MAX_RATE}")
+
+
 class StreamResampler:
     """Pieces at any rate in, 16 kHz mono out; any split of the same samples gives the same result."""
 
     def __init__(self, rate: int):
         import soxr
 
-        if not 0 < rate <= MAX_RATE:
-            raise AudioError(f"a sampling rate of {rate} Hz makes no sense; expected 1 to {MAX_RATE}")
+        _check_rate(rate)
         self.rate = rate
         self._soxr = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1)
 
@@ -115,12 +119,24 @@ class StreamResampler:
 
         A block with NaN or infinite samples is refused whole, before anything has changed.
         """
-        mono = _to_mono(_to_float(np.asarray(samples)))
-        bad = np.count_nonzero(~np.isfinite(mono))
-        if bad:
-            raise AudioError(f"the block has {bad} NaN or infinite samples; it was not taken")
-        mono = np.clip(mono, -1.0, 1.0).astype(np.float32)
+        mono = mono_block(samples, self.rate)
         return mono if self._soxr is None else self._soxr.resample_chunk(mono, last)
+
+
+def mono_block(samples: np.ndarray, rate: int) -> np.ndarray:
+    """A block of a stream (``[n]`` or ``[n, channels]``, any type) as float32 mono at its own rate.
+
+    Raises
+    ------
+    AudioError
+        For NaN, infinite or misshapen samples, or a senseless rate: the block cannot be used.
+    """
+    _check_rate(rate)
+    mono = _to_mono(_to_float(np.asarray(samples)))
+    bad = np.count_nonzero(~np.isfinite(mono))
+    if bad:
+        raise AudioError(f"the block has {bad} NaN or infinite samples; it was not taken")
+    return np.clip(mono, -1.0, 1.0).astype(np.float32)
 
 
 def _to_float(samples: np.ndarray) -> np.ndarray:
@@ -131,7 +147,8 @@ def _to_float(samples: np.ndarray) -> np.ndarray:
     if np.issubdtype(kind, np.signedinteger):
         return (samples / -float(np.iinfo(kind).min)).astype(np.float32)
     if np.issubdtype(kind, np.floating):
-        return samples.astype(np.float32)
+        with np.errstate(over="ignore"):  # becomes infinite, and is refused as that
+            return samples.astype(np.float32)
     raise AudioError(f"samples of type {kind} are not audio; expected integers or floats")
 
 

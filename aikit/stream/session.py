@@ -3,24 +3,35 @@
 Knows one endless conversation: its audio so far, its caches, its decisions. Does not know threads, files
 or graphs. It is the reference that every faster path must equal. Taught in notebook 03.
 
-All that changes lives in `SessionState`. A session never ends: when the window is full, the instruction
-and the newest chunks are kept, the middle is forgotten, and the decoder's cache is built anew from what
-was kept, so that positions stay in the range seen in training.
+All that changes lives in `SessionState`. The split that `fifo.py` and `pool.py` build on:
+
+- ``perceive(samples, rate) -> Iterator[Tensor]`` and ``perceive_end(tail_chunks)``: the frames
+  ``[1, 10, D]`` of each chunk that is now complete. Touches only ``state.ear`` (resampler, mel, tower);
+- ``decide(frames: list[Tensor]) -> Event``: feeds the pending token and one block a chunk (``<silent>``
+  between two drained chunks), returns one ``silent`` or ``respond`` event at the end of the last chunk;
+- ``write() -> list[Event]``: while ``speaking``, one more token of the reply: no or one ``text``, at last
+  ``end``. ``cut() -> list[Event]`` ends the reply now (barge-in). Both, and ``decide``, touch only the
+  other half of the state, so that one thread may perceive while another decides and writes.
+
+``stream`` is these in a row: perceive a chunk, decide, write until no longer speaking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from aikit.audio import SAMPLE_RATE, AudioError, MelStream, StreamResampler, mel_of_silence
+from aikit.config import AudioConfig
 from aikit.model.modeling import AudioInteractionModel
 from aikit.model.tower import TowerState
+from aikit.stream.cache import RingCache
+from aikit.stream.fastpath import EagerPath, pick_path
 from aikit.tokens import DEFAULT_INSTRUCTION, EMOTIONS, TextStream, Tokenizer
 
 TAIL_CHUNKS = 3  # silence after a finished file, as in the published loop (paper §7)
@@ -32,15 +43,19 @@ class SessionConfig:
 
     threshold: float = 0.5  # respond when p(respond) reaches it
     max_reply_tokens: int = 48
-    window_chunks: int = 60  # 24 s, the longest stream seen in training ...
-    keep_chunks: int = 30  # ... and what is kept of it when it is full
+    window_chunks: int = (
+        60  # 24 s of silence, the longest stream seen in training; replies take room, too
+    )
+    sinks: int = 4  # positions after the instruction that are never forgotten
+    drain_chunks: int = 10  # chunks that one forward takes at most
+    path: str = "auto"  # how the forwards run: see `fastpath.pick_path`
 
 
 @dataclass(frozen=True)
 class Event:
     """What a session says. ``time_s`` is audio time: the end of the chunk that was decided on.
 
-    Kinds: exactly one of ``silent`` or ``respond`` a chunk; after ``respond``, pieces of ``text`` and one
+    Kinds: exactly one of ``silent`` or ``respond`` a decision; after ``respond``, pieces of ``text`` and one
     ``end`` with the whole reply.
     """
 
@@ -57,16 +72,33 @@ class Event:
 
 
 @dataclass
-class SessionState:
-    """All mutable memory of a session; replacing it is a reset."""
+class Ear:
+    """What perceiving remembers: the half of a session's memory that `Session.perceive` changes."""
 
     mel_stream: MelStream
     mel: np.ndarray  # [M, k < 40]: mel frames of the chunk that is not complete yet
-    cache: DynamicCache
-    pending: Tensor  # [1, t, D]: embeddings decided but not fed yet: the prefix, then one token
-    tower: TowerState | None = None
     resampler: StreamResampler | None = None
-    history: list[Tensor] = field(default_factory=list)  # fed embeddings, one entry a chunk
+    tower: TowerState | None = None
+
+
+@dataclass
+class Reply:
+    """A reply that is being written."""
+
+    writer: TextStream
+    p_respond: float
+    emotion: str | None = None
+    n_tokens: int = 0
+
+
+@dataclass
+class SessionState:
+    """All mutable memory of a session; replacing it is a reset."""
+
+    ear: Ear
+    ring: RingCache  # the decoder's; a row of it where sessions share one
+    pending: int | None = None  # the token that was decided but not fed yet
+    reply: Reply | None = None
     chunk: int = 0  # chunks decided so far
     ended: bool = False
 
@@ -79,6 +111,7 @@ class Session:
     model, tokenizer : as loaded by `aikit.load`
     instruction : what the listener is asked to do, in words
     config : SessionConfig
+    path, row : where the session's forwards run, if it shares them with others (`pool.py`)
     """
 
     def __init__(
@@ -87,13 +120,18 @@ class Session:
         tokenizer: Tokenizer,
         instruction: str = DEFAULT_INSTRUCTION,
         config: SessionConfig = SessionConfig(),
+        path: EagerPath | None = None,
+        row: int = 0,
     ):
         self.model, self.tokenizer, self.config = model.eval(), tokenizer, config
         self.instruction, self.audio, self.layout = instruction, model.shape.audio, model.layout
-        self._block = self._ids(self.layout.block(self.audio.frames_per_chunk))
-        self._controls = torch.tensor(self.layout.controls, device=model.device)
-        self._prefix = self._embedded(self.layout.prefix(tokenizer.encode(instruction)))
-        self.state = self._fresh_state()
+        self._prefix = self.layout.prefix(tokenizer.encode(instruction))
+        self._row = row
+        if path is None:
+            ring = make_ring(model, config, len(self._prefix) + config.sinks)
+            path = pick_path(model, ring, config.path)
+        self.path = path
+        self.reset()
 
     # --- the interface -----------------------------------------------------------------------------
     def push(self, samples: np.ndarray, rate: int = SAMPLE_RATE) -> list[Event]:
@@ -113,11 +151,7 @@ class Session:
 
     def stream(self, samples: np.ndarray, rate: int = SAMPLE_RATE) -> Iterator[Event]:
         """As `push`, but each event comes as soon as it is known."""
-        if self.state.ended:
-            raise AudioError("this session was finished; call reset() to listen again")
-        if np.size(samples) == 0:
-            return
-        yield from self._perceive(self.state.mel_stream.push(self._resampled(samples, rate)))
+        yield from self._react(self.perceive(samples, rate))
 
     def finish(self, tail_chunks: int = TAIL_CHUNKS) -> list[Event]:
         """End the stream: decide on the last, partial chunk and on a little silence after it."""
@@ -125,20 +159,13 @@ class Session:
 
     def stream_end(self, tail_chunks: int = TAIL_CHUNKS) -> Iterator[Event]:
         """As `finish`, but each event comes as soon as it is known."""
-        state, size = self.state, self.audio.mel_per_chunk
-        if state.ended:
-            return
-        last = state.resampler.push(np.zeros(0, np.float32), last=True) if state.resampler else []
-        mel = [state.mel_stream.push(np.asarray(last, np.float32)), state.mel_stream.flush()]
-        n_known = state.mel.shape[1] + sum(part.shape[1] for part in mel)
-        n_more = -n_known % size + tail_chunks * size
-        silence = np.full((self.audio.n_mels, n_more), mel_of_silence(), np.float32)
-        yield from self._perceive(np.concatenate([*mel, silence], axis=1))
-        state.ended = True
+        yield from self._react(self.perceive_end(tail_chunks))
 
     def reset(self) -> None:
         """Forget everything but the instruction."""
-        self.state = self._fresh_state()
+        self.path.ring.open(self._row, len(self._prefix) + self.config.sinks)
+        self.path.prefill(self._row, self._prefix)
+        self.state = SessionState(fresh_ear(self.audio), self.path.ring)
 
     @property
     def time_s(self) -> float:
@@ -147,133 +174,173 @@ class Session:
 
     @property
     def remembers_s(self) -> float:
-        """Seconds of audio that the decoder can still look back to."""
-        return round(len(self.state.history) * self.audio.chunk_s, 3)
+        """Seconds of the newest audio that the decoder can still look back to; the rest is forgotten."""
+        return round(len(self.state.ring.rows[self._row].starts) * self.audio.chunk_s, 3)
 
-    def _resampled(self, samples: np.ndarray, rate: int) -> np.ndarray:
-        """16 kHz mono; when the rate changes, the old resampler's last samples come first."""
-        old = self.state.resampler
-        if old is not None and old.rate == rate:
-            return old.push(samples)
-        new = StreamResampler(rate)
-        ready = new.push(samples)  # raises before anything has changed
-        self.state.resampler = new
-        rest = old.push(np.zeros(0, np.float32), last=True) if old else ready[:0]
-        return np.concatenate([rest, ready])
+    def _react(self, perceived: Iterable[Tensor]) -> Iterator[Event]:
+        while self.speaking:  # a caller may have left in mid-reply
+            yield from self.write()
+        for frames in perceived:
+            yield self.decide([frames])
+            while self.speaking:
+                yield from self.write()
 
     # --- perceive ----------------------------------------------------------------------------------
-    def _perceive(self, mel: np.ndarray) -> Iterator[Event]:
-        """Collect mel frames; decide on every chunk that becomes complete."""
-        state, size = self.state, self.audio.mel_per_chunk
-        state.mel = np.concatenate([state.mel, mel], axis=1)
-        while state.mel.shape[1] >= size:
-            chunk, state.mel = state.mel[:, :size], state.mel[:, size:]
-            yield from self._step(chunk)
+    def perceive(self, samples: np.ndarray, rate: int = SAMPLE_RATE) -> Iterator[Tensor]:
+        """Take samples as `push` does; frames ``[1, 10, D]`` of every chunk that is now complete."""
+        return map(self._encode, self.hear(samples, rate))
 
-    @torch.inference_mode()
+    def perceive_end(self, tail_chunks: int = TAIL_CHUNKS) -> Iterator[Tensor]:
+        """Frames of the last, partial chunk and of silence after it; then nothing more is heard."""
+        return map(self._encode, self.hear_end(tail_chunks))
+
+    def hear(self, samples: np.ndarray, rate: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
+        """The first half of `perceive`: log-mel ``[M, 40]`` of every chunk that is now complete."""
+        if self.state.ended:
+            raise AudioError("this session was finished; call reset() to listen again")
+        if np.size(samples):
+            ear = self.state.ear
+            yield from self._chunks(ear, ear.mel_stream.push(_resampled(ear, samples, rate)))
+
+    def hear_end(self, tail_chunks: int = TAIL_CHUNKS) -> Iterator[np.ndarray]:
+        """The first half of `perceive_end`."""
+        ear, size = self.state.ear, self.audio.mel_per_chunk
+        if self.state.ended:
+            return
+        self.state.ended = True
+        last = ear.resampler.push(np.zeros(0, np.float32), last=True) if ear.resampler else []
+        mel = [ear.mel_stream.push(np.asarray(last, np.float32)), ear.mel_stream.flush()]
+        n_known = ear.mel.shape[1] + sum(part.shape[1] for part in mel)
+        n_more = -n_known % size + tail_chunks * size
+        silence = np.full((self.audio.n_mels, n_more), mel_of_silence(), np.float32)
+        yield from self._chunks(ear, np.concatenate([*mel, silence], axis=1))
+
+    def _chunks(self, ear: Ear, mel: np.ndarray) -> Iterator[np.ndarray]:
+        """Collect mel frames ``[M, k]``; hand out every chunk that becomes complete."""
+        size = self.audio.mel_per_chunk
+        ear.mel = np.concatenate([ear.mel, mel], axis=1)
+        while ear.mel.shape[1] >= size:
+            chunk, ear.mel = ear.mel[:, :size], ear.mel[:, size:]
+            yield chunk
+
     def _encode(self, mel: np.ndarray) -> Tensor:
         """The newest chunk once, alone: ``[M, 40]`` -> frames ``[1, 10, D]``."""
-        batch = torch.from_numpy(mel[None]).to(self.model.device, self.model.dtype)
-        frames, self.state.tower = self.model.encode(batch, self.state.tower)
+        ear = self.state.ear
+        frames, ear.tower = self.path.encode(torch.from_numpy(mel[None]), ear.tower)
         return frames
 
     # --- decide ------------------------------------------------------------------------------------
-    def _step(self, mel: np.ndarray) -> Iterator[Event]:
-        """One chunk: encode, feed the previous token with the new block, decide, perhaps speak."""
-        state = self.state
-        if len(state.history) >= self.config.window_chunks:
-            self._forget()
-        block = self._embed_block(self._encode(mel))
-        state.history.append(block)
-        hidden = self._feed(torch.cat([state.pending, block], dim=1))
-        state.chunk += 1
-        p_respond = self._decide(hidden)
-        if p_respond < self.config.threshold:
-            state.pending = self._embedded([self.layout.silent])
-            yield Event(self.time_s, "silent", "", p_respond)
-            return
-        yield Event(self.time_s, "respond", "", p_respond)
-        state.pending = self._embedded([self.layout.response])
-        yield from self._speak(p_respond)
+    def decide(self, frames: Sequence[Tensor]) -> Event:
+        """Feed the pending token and a block for each chunk, then choose a control token, once.
 
-    @torch.inference_mode()
-    def _decide(self, hidden: Tensor) -> float:
-        """p(respond) among the legal control tokens; no other token can break a session."""
-        silent, respond = self.model.logits(hidden, self._controls).float().unbind(-1)
-        return float(torch.sigmoid(respond - silent))
+        Parameters
+        ----------
+        frames : ``[1, 10, D]`` of each new chunk, oldest first
+
+        Returns
+        -------
+        Event
+            ``silent`` or ``respond``, at the end of the last chunk; after ``respond``, `write` the reply.
+        """
+        if self.speaking:
+            raise ValueError("a reply is being written; write() it to its end, or cut() it")
+        if not frames:
+            raise ValueError("nothing to decide on; give the frames of at least one chunk")
+        state, size = self.state, self.config.drain_chunks
+        for start in range(0, len(frames), size):
+            part = frames[start : start + size]
+            gap = self.path.listen({self._row: state.pending}, torch.cat([*part], dim=1))[self._row]
+            state.chunk += len(part)
+            state.pending = self.layout.silent  # drained chunks are passed over
+        return self.decided(gap)
+
+    def decided(self, gap: float) -> Event:
+        """Take note of a decision; ``gap`` is the logit of <response> less that of <silent>."""
+        p_respond = 0.5 + 0.5 * math.tanh(gap / 2)  # the sigmoid, without overflow
+        respond = p_respond >= self.config.threshold
+        self.state.pending = self.layout.response if respond else self.layout.silent
+        self.state.reply = Reply(TextStream(self.tokenizer), p_respond) if respond else None
+        return Event(self.time_s, "respond" if respond else "silent", "", p_respond)
 
     # --- respond -----------------------------------------------------------------------------------
-    def _speak(self, p_respond: float) -> Iterator[Event]:
-        """Write the reply token by token; greedy, so that the same audio gives the same text."""
-        writer, emotion = TextStream(self.tokenizer), None
-        for _ in range(self.config.max_reply_tokens):
-            hidden = self._feed(self.state.pending, speaking=True)
-            first_tag = bool(self.layout.emotions) and emotion is None
-            token = self._next_token(hidden, first_tag)
-            self.state.pending = self._embedded([token])
-            if first_tag:
-                emotion = EMOTIONS[self.layout.emotions.index(token)]
-            elif token == self.layout.eos:
-                break
-            elif text := writer.push(token):
-                yield Event(self.time_s, "text", text, p_respond)
+    @property
+    def speaking(self) -> bool:
+        """Whether a reply is being written."""
+        return self.state.reply is not None
+
+    def write(self) -> list[Event]:
+        """One more token of the reply; greedy, so that the same audio gives the same text."""
+        if not self.speaking:
+            raise ValueError("no reply is being written; write() follows a `respond`")
+        likeliest, logits = self.path.decode({self._row: self.state.pending})
+        return self.wrote(likeliest[self._row], logits[self._row])
+
+    def cut(self) -> list[Event]:
+        """End the reply here and now; what was said of it stays said."""
+        if not self.speaking:
+            return []
+        self.path.decode({self._row: self.state.pending})  # the last token was not read yet
+        return self._end()
+
+    def wrote(self, token: int, logits: Tensor) -> list[Event]:
+        """Take note of a token: no or one piece of text, and at last the end."""
+        reply, text = self.state.reply, ""
+        tag_is_due = self.layout.emotions and reply.emotion is None
+        if tag_is_due:  # a tag comes first where the layout has them
+            which = int(logits[list(self.layout.emotions)].argmax())
+            token, reply.emotion = self.layout.emotions[which], EMOTIONS[which]
+        elif token == self.layout.eos:
+            return self._end()
         else:
-            self._feed(self.state.pending, speaking=True)
-            self.state.pending = self._embedded([self.layout.eos])
-        if text := writer.flush():
-            yield Event(self.time_s, "text", text, p_respond)
-        yield Event(self.time_s, "end", writer.text.strip(), p_respond, emotion)
+            text = reply.writer.push(token)
+        self.state.pending = token
+        reply.n_tokens += 1
+        events = [Event(self.time_s, "text", text, reply.p_respond)] if text else []
+        return events + self.cut() if reply.n_tokens == self.config.max_reply_tokens else events
 
-    @torch.inference_mode()
-    def _next_token(self, hidden: Tensor, first_tag: bool) -> int:
-        """The likeliest legal token: an emotion tag first where the layout has them, then text or eos."""
-        if first_tag:
-            tags = torch.tensor(self.layout.emotions, device=hidden.device)
-            return int(tags[self.model.logits(hidden, tags).argmax()])
-        logits = self.model.logits(hidden).float().clone()
-        logits[..., sorted(self.layout.specials - {self.layout.eos})] = -torch.inf
-        return int(logits.argmax())
+    def _end(self) -> list[Event]:
+        reply, self.state.reply, self.state.pending = self.state.reply, None, self.layout.eos
+        rest = reply.writer.flush()
+        events = [Event(self.time_s, "text", rest, reply.p_respond)] if rest else []
+        whole = reply.writer.text.strip()
+        return [*events, Event(self.time_s, "end", whole, reply.p_respond, reply.emotion)]
 
-    # --- the decoder's memory ----------------------------------------------------------------------
-    @torch.inference_mode()
-    def _feed(self, embeddings: Tensor, speaking: bool = False) -> Tensor:
-        """Append positions to the cache; hidden state of the last one, ``[D]``."""
-        if speaking:  # the reply belongs to the chunk that it answers
-            self.state.history[-1] = torch.cat([self.state.history[-1], embeddings], dim=1)
-        return self.model.decode(embeddings, self.state.cache)[0, -1]
 
-    def _forget(self) -> None:
-        """Keep the instruction and the newest chunks; build the cache anew over just these."""
-        state = self.state
-        state.history = state.history[-self.config.keep_chunks :]
-        state.cache = DynamicCache()
-        self._prefill(torch.cat([self._prefix, *self._joined(state.history)], dim=1))
+def make_ring(
+    model: AudioInteractionModel, config: SessionConfig, pinned: int, rows: int = 1
+) -> RingCache:
+    """The decoder's memory for ``rows`` sessions, each with up to ``pinned`` positions kept for ever.
 
-    def _joined(self, history: list[Tensor]) -> Iterator[Tensor]:
-        """History with the control token between two chunks: <silent>, or <eos> after a reply."""
-        silent = self._embedded([self.layout.silent])
-        eos = self._embedded([self.layout.eos])
-        for i, entry in enumerate(history):
-            yield entry
-            if i < len(history) - 1:
-                yield eos if entry.shape[1] > self._block.shape[1] else silent
+    Raises
+    ------
+    ValueError
+        If the window cannot hold one chunk with its whole reply.
+    """
+    per_chunk = (
+        model.shape.audio.frames_per_chunk + 3
+    )  # control token, <audio>, frames, <assistant>
+    window, longest = config.window_chunks * per_chunk, per_chunk + config.max_reply_tokens + 2
+    if window < longest:
+        raise ValueError(
+            f"a window of {config.window_chunks} chunks holds {window} positions, but one chunk with its "
+            f"reply may take {longest}; use window_chunks >= {-(-longest // per_chunk)}"
+        )
+    step = config.drain_chunks * per_chunk
+    return RingCache(model.shape.decoder, pinned, window, step, rows, model.device, model.dtype)
 
-    @torch.inference_mode()
-    def _prefill(self, embeddings: Tensor) -> None:
-        self.model.decode(embeddings, self.state.cache)
 
-    # --- embeddings --------------------------------------------------------------------------------
-    def _fresh_state(self) -> SessionState:
-        empty = np.zeros((self.audio.n_mels, 0), np.float32)
-        return SessionState(MelStream(self.audio), empty, DynamicCache(), self._prefix)
+def fresh_ear(audio: AudioConfig) -> Ear:
+    """An ear that has heard nothing."""
+    return Ear(MelStream(audio), np.zeros((audio.n_mels, 0), np.float32))
 
-    def _ids(self, ids: list[int]) -> Tensor:
-        return torch.tensor([ids], device=self.model.device)
 
-    @torch.inference_mode()
-    def _embedded(self, ids: list[int]) -> Tensor:
-        return self.model.embed(self._ids(ids))
-
-    @torch.inference_mode()
-    def _embed_block(self, frames: Tensor) -> Tensor:
-        return self.model.embed(self._block, frames)
+def _resampled(ear: Ear, samples: np.ndarray, rate: int) -> np.ndarray:
+    """16 kHz mono; when the rate changes, the old resampler's last samples come first."""
+    old = ear.resampler
+    if old is not None and old.rate == rate:
+        return old.push(samples)
+    new = StreamResampler(rate)
+    ready = new.push(samples)  # raises before anything has changed
+    ear.resampler = new
+    rest = old.push(np.zeros(0, np.float32), last=True) if old else ready[:0]
+    return np.concatenate([rest, ready])

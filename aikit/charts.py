@@ -141,6 +141,31 @@ def _token_key(figure) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=4, fontsize=8)
 
 
+# --- speech ---------------------------------------------------------------------------------------
+@styled
+def alignment(distance: np.ndarray, path: np.ndarray, words: Sequence[tuple], title: str = ""):
+    """Two renderings of a text laid side by side: dark where they sound alike, and the best path.
+
+    Parameters
+    ----------
+    distance : ``[T, R]``, every 10 ms frame of what is checked against every frame of the reference
+    path : int ``[n, 2]``, pairs of frames
+    words : ``(word, start_s, end_s, heard)`` of the reference; a word that was not heard is red
+    """
+    import seaborn as sns
+
+    figure, (ax,) = rows_of_axes([2.6], title, width=8.0)
+    colours = sns.color_palette("mako", as_cmap=True)
+    ax.imshow(distance, cmap=colours, origin="lower", aspect="auto", vmin=0, vmax=1.8)
+    ax.plot(path[:, 1], path[:, 0], color=ORANGE, linewidth=1)
+    for word, start_s, end_s, heard in words:
+        ax.axvline(100 * end_s, color="white", linewidth=0.5, alpha=0.6)
+        ax.text(50 * (start_s + end_s), len(distance) * 1.02, word, color=INK if heard else RED,
+                ha="center", va="bottom", fontsize=8, weight="normal" if heard else "bold")  # fmt: skip
+    ax.set(xlabel="spoken again, frames of 10 ms", ylabel="to be checked", xlim=(0, distance.shape[1]))
+    return figure
+
+
 # --- training and scores --------------------------------------------------------------------------
 @styled
 def losses(metrics_jsonl: str | Path | Sequence[dict]):
@@ -178,6 +203,8 @@ def losses(metrics_jsonl: str | Path | Sequence[dict]):
 @styled
 def latency(milliseconds: dict[str, Sequence[float]], budget_ms: float = 400.0):
     """Latencies of several ways to do a thing, each measurement a dot, against the time allowed."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure, (ax,) = rows_of_axes([0.5 * len(milliseconds) + 0.5], width=8.0)
     rng = np.random.default_rng(0)  # spreads dots in height only
     for row, (name, values) in enumerate(milliseconds.items()):
@@ -186,13 +213,16 @@ def latency(milliseconds: dict[str, Sequence[float]], budget_ms: float = 400.0):
         ax.scatter(values, height, s=9, color=CYCLE[row % len(CYCLE)], alpha=0.35, linewidths=0)
         middle, late = np.percentile(values, (50, 95))
         ax.plot([middle] * 2, [row - 0.33, row + 0.33], color=INK, linewidth=2)
-        text = f"{middle:.3g}, 95 % under {late:.3g}"
+        shown = [f"{x:,.0f}" if x >= 100 else f"{x:.3g}" for x in (middle, late)]
+        text = ", 95 % under ".join(shown)
         ax.text(middle, row - 0.36, text, ha="center", va="bottom", fontsize=8)
     ax.axvline(budget_ms, color=RED, linestyle="--")
     ax.text(budget_ms, -0.8, f"budget {budget_ms:g} ms ", color=RED, ha="right", fontsize=8)
     ax.set(xscale="log", xlabel="milliseconds (median marked)")
     ax.set_ylim(len(milliseconds) - 0.5, -0.95)
     ax.set_yticks(range(len(milliseconds)), list(milliseconds))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter("{x:g}")
     ax.grid(axis="x", which="major")
     return figure
@@ -237,8 +267,11 @@ def _as_interval(value) -> tuple[float, float, float] | None:
 
 
 @styled
-def threshold_curve(points: Sequence[dict]):
-    """How scores move with the threshold: every share in ``points`` over their ``threshold``."""
+def threshold_curve(points: Sequence[dict], operating: float | None = None):
+    """How scores move with the threshold: every share in ``points`` over their ``threshold``.
+
+    ``operating``: the threshold in use, marked by a line; the best balanced accuracy is marked by dots.
+    """
     figure, (ax,) = rows_of_axes([2.6], width=7.0)
     points = sorted(points, key=lambda point: point["threshold"])
     x = [point["threshold"] for point in points]
@@ -252,6 +285,8 @@ def threshold_curve(points: Sequence[dict]):
             ax.axvline(x[best], color=look["color"], linestyle=":", linewidth=1)
             text = f" {y[best]:.2f} at {x[best]:.2g}"
             ax.text(x[best], y[best] + 0.03, text, color=look["color"])
+    if operating is not None:
+        ax.axvline(operating, color=INK, linestyle="--", linewidth=1, label="in use")
     ax.set(xlabel="respond when p(respond) reaches", ylim=(-0.02, 1.08))
     ax.grid(True)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -297,4 +332,37 @@ def heads(effect: np.ndarray):
     row, column = np.unravel_index(np.abs(effect).argmax(), effect.shape)
     ax.add_patch(Rectangle((column, row), 1, 1, fill=False, ec=RED, linewidth=2, clip_on=False))
     ax.set(xlabel="head", ylabel="layer")
+    return figure
+
+
+# --- a corpus -------------------------------------------------------------------------------------
+@styled
+def corpus(streams: Sequence):
+    """What a corpus holds, after the paper's figure of its data set: streams, rounds, words a reply, and
+    silence, by ability. ``streams``: `aikit.synth.describe.facts`."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    names = list(dict.fromkeys(one.ability for one in streams))
+    figure, axes = plt.subplots(1, 4, figsize=(WIDTH, 0.42 * len(names) + 0.9), sharey=True)
+    counts = [sum(one.ability == name for one in streams) for name in names]
+    axes[0].barh(range(len(names)), counts, color=BLUE)
+    for row, count in enumerate(counts):
+        axes[0].text(count, row, f" {count:,}", va="center", fontsize=8)
+    panels = {
+        "rounds a stream": [[one.rounds for one in streams if one.ability == name] for name in names],
+        "words a reply": [[n for one in streams if one.ability == name for n in one.reply_words] for name in names],
+        "share of silent chunks": [[one.silence for one in streams if one.ability == name] for name in names],
+    }  # fmt: skip
+    for ax, (title, values) in zip(axes[1:], panels.items(), strict=True):
+        look = {"whis": (5, 95), "fliersize": 0, "width": 0.6, "linewidth": 0.9, "color": SKY}
+        pairs = [(value, row) for row, many in enumerate(values) for value in many]
+        if pairs:  # a corpus of silence has no reply
+            x, y = zip(*pairs, strict=True)
+            sns.boxplot(x=x, y=y, orient="h", order=range(len(names)), ax=ax, **look)
+        ax.set_title(title)
+        ax.tick_params(left=False)
+        ax.grid(axis="x")
+    axes[0].set(title="streams", xlim=(0, 1.25 * max(counts)), ylim=(len(names) - 0.5, -0.5))
+    axes[0].set_yticks(range(len(names)), names)
     return figure

@@ -34,12 +34,14 @@ from aikit.synth.corpus import (
 )
 from aikit.synth.describe import check_corpus, describe
 from aikit.synth.engines import plain
+from aikit.synth.record import columns
 from aikit.synth.script import Sources
 from aikit.tokens import Reply
 
 BUILD = """
 import sys
 from aikit.synth.corpus import build_corpus
+from aikit.synth.record import columns
 from aikit.synth.script import Sources
 build_corpus(sys.argv[1], Sources.embedded(variants=2), 7, seed=1, workers=2)
 """
@@ -84,7 +86,7 @@ def test_what_is_written_is_read_again(built):
     for row, stream in zip(rows, streams, strict=True):
         made = make_stream(sources(), stream.seed, stream.ability)
         np.testing.assert_allclose(stream.waveform, made.waveform, atol=1 / 32768)
-        for name in corpus.columns():
+        for name in columns():
             assert getattr(stream, name) == getattr(made, name), name
         info = soundfile.info(built / row["file_name"])
         assert (info.samplerate, info.channels, info.format) == (16_000, 1, "FLAC")
@@ -180,7 +182,7 @@ def test_whatever_a_kill_may_leave_is_mended(built, tmp_path):
     assert content(out) == content(built)
 
 
-def test_a_full_disk_ends_in_one_line_and_a_corpus_that_goes_on(tmp_path, monkeypatch, capfd):
+def test_a_full_disk_ends_in_a_message_and_a_corpus_that_goes_on(tmp_path, monkeypatch):
     out, write = tmp_path / "b", Path.write_bytes
 
     def full(path, data):
@@ -247,7 +249,8 @@ def sneezes(sources, seed, ability) -> Stream:
     """Three sneezes and nothing else."""
     rng = np.random.default_rng(seed)
     clips = [sources.sounds.draw("sneeze", rng) for _ in range(3)]
-    return replace(compose([Item(clip) for clip in clips], rng), seed=seed)
+    items = [Item(clip, gap_s=float(rng.uniform(0.5, 1.5))) for clip in clips]
+    return replace(compose(items, rng), seed=seed)
 
 
 def test_bad_recordings_are_skipped_and_counted(bad_folder, tmp_path, monkeypatch):

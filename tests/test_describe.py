@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from aikit import charts
 from aikit.cli import main
 from aikit.synth.abilities import ABILITIES
 from aikit.synth.compose import SoundEvent, Stream
@@ -51,7 +53,9 @@ def test_words_of_a_chinese_reply_are_characters(tmp_path):
             Stream(np.zeros(12_800, np.float32), (Reply(0, "请打开灯"),), (event,)),
         )
 
-    (one,) = facts(fill(tmp_path / "b", {}, 1, make))
+    (one,) = streams = facts(fill(tmp_path / "b", {}, 1, make))
+    charts.corpus([*streams, replace(one, ability="silence", reply_words=())])
+    charts.corpus([replace(one, reply_words=())])  # nobody replies
     assert one.reply_words == (4,) and one.silence == 0.5 and one.sample == "hello → 请打开灯"
 
 

@@ -24,11 +24,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -38,13 +36,13 @@ from aikit.synth.abilities import ABILITIES, make_stream, sub_tasks
 from aikit.synth.clips import ClipError, ClipLibrary
 from aikit.synth.compose import Stream
 from aikit.synth.engines import ENGINES
+from aikit.synth.record import columns, plain, typed
 from aikit.synth.script import Sources
 
 METADATA, SETTINGS, LOCK = "metadata.jsonl", "corpus.json", ".lock"
 PER_SHARD = 1000  # streams a folder
 PER_POOL = 5000  # streams; then fresh workers, for espeak-ng leaks 4 KB an utterance
 ATTEMPTS = 10  # seeds tried for a stream whose clips or speech fail
-WAVEFORMS = ("waveform", "layers")  # the fields of a stream that metadata do not hold
 
 
 # --- building -------------------------------------------------------------------------------------
@@ -123,10 +121,10 @@ def _libraries(sources: Sources) -> list[ClipLibrary]:
 
 
 def fingerprint(sources: Sources) -> str:
-    """8 hex digits that differ where clips, voices, the split or the planner differ."""
+    """8 hex digits that differ where clips, voices, the split, the planner or the check of speech differ."""
     clips = sorted((e.source, e.name) for library in _libraries(sources) for e in library.entries)
     voices = [voice.name for voice in sources.voices]
-    about = (clips, voices, sources.held_out, sources.planner.name)
+    about = (clips, voices, sources.held_out, sources.planner.name, sources.speak.__name__)
     return sha256(repr(about).encode()).hexdigest()[:8]
 
 
@@ -165,7 +163,7 @@ def fill(
                 reason = (
                     f"{error.strerror or error}; {progress.n} of {progress.total} streams are whole"
                 )
-                what = f"{reason}: the same command goes on from there"
+                what = f"{reason}, the same command makes the others"
                 raise OSError(error.errno or 0, what, error.filename or str(out)) from error
         for shard in {out / f"{i // PER_SHARD:04d}" for i in todo}:
             _tidied(shard)  # where a lost stream was made again, its line stands last
@@ -235,51 +233,14 @@ def save(out: Path, i: int, stream: Stream, skipped: Sequence[str] = ()) -> str:
     hidden.write_bytes(flac.getvalue())
     os.replace(hidden, path)
     row = {"file_name": path.name, "id": path.stem, "sha256": sha256(flac.getvalue()).hexdigest()}
-    row |= {name: _plain(getattr(stream, name), kind) for name, kind in columns().items()}
-    row |= {"n_chunks": stream.n_chunks, "skipped": "; ".join(skipped)}
+    row |= {name: plain(getattr(stream, name), kind) for name, kind in columns().items()}
+    row |= {"n_chunks": stream.n_chunks, "skipped": "\n".join(skipped)}
     return json.dumps(row, ensure_ascii=False)
 
 
 def _append(out: Path, i: int, line: str) -> None:
     with open(out / f"{i // PER_SHARD:04d}" / METADATA, "ab") as metadata:
         metadata.write(line.encode() + b"\n")
-
-
-def columns() -> dict[str, Any]:
-    """The fields of a stream that metadata hold, with their types."""
-    return {name: kind for name, kind in get_type_hints(Stream).items() if name not in WAVEFORMS}
-
-
-def _plain(value: Any, kind: Any) -> Any:
-    """A field as JSON in which a column has one type, as `datasets` wants it.
-
-    In records (dataclasses) a missing text is empty, a missing number -1; other nested values, which
-    may have any shape, are JSON in a text.
-    """
-    if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]):
-        return [_record(item) for item in value]
-    return value if isinstance(value, (str, int, float)) else json.dumps(value, ensure_ascii=False)
-
-
-def _record(item: Any) -> dict:
-    missing = {
-        name: "" if str in get_args(kind) else -1
-        for name, kind in get_type_hints(type(item)).items()
-    }
-    return {name: missing[name] if value is None else value for name, value in asdict(item).items()}
-
-
-def _typed(value: Any, kind: Any) -> Any:
-    """What `_plain` made of a value of a type, back again."""
-    arguments = get_args(kind)
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return kind(**{name: _typed(value[name], hint) for name, hint in hints.items()})
-    if get_origin(kind) is UnionType:
-        return None if value in ("", -1) else _typed(value, arguments[0])
-    if isinstance(value, str) and kind is not str:
-        value = json.loads(value)
-    return tuple(_typed(v, arguments[0]) for v in value) if get_origin(kind) is tuple else value
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -327,7 +288,7 @@ def read_corpus(path: str | Path) -> Iterator[Stream]:
 
 def stream_of(path: Path, row: dict) -> Stream:
     """The stream of a row of `read_rows`; its audio is loaded."""
-    about = {name: _typed(row[name], kind) for name, kind in columns().items()}
+    about = {name: typed(row[name], kind) for name, kind in columns().items()}
     return Stream(load_audio(path / row["file_name"]), **about)
 
 

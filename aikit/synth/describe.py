@@ -126,7 +126,7 @@ def describe(path: str | Path) -> dict:
         "rounds": sum(one.rounds for one in streams),
         "replies": sum(len(one.reply_words) for one in streams),
         "silent_share": round(sum(one.silence * one.chunks for one in streams) / max(chunks, 1), 4),
-        "skipped": sorted({note for row in rows for note in row["skipped"].split("; ") if note}),
+        "skipped": sorted({note for row in rows for note in row["skipped"].splitlines()}),
         "digest": digest(path),
         "ability": dict(Counter(one.ability for one in streams)),
         "sub_task": dict(Counter(one.sub_task for one in streams)),

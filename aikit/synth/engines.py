@@ -1,6 +1,6 @@
 """Who runs the work: processes of this machine, or Ray Data on many.
 
-Knows processes and their ends. Does not know what is made. Read in notebook 01 only by the curious.
+Knows processes and their ends. Does not know what is made. Notebook 01 builds a corpus with it.
 
 Both engines call ``make(i)`` for every i and give the results in order, so that what is written does
 not depend on them. A ``make`` should be a frozen dataclass: it travels to every worker once.
@@ -57,16 +57,6 @@ def _work(i: int) -> str:
     return _make(i)
 
 
-class _Actor:
-    """A Ray worker: ``make`` is sent to it once."""
-
-    def __init__(self, make: Make):
-        self.make = make
-
-    def __call__(self, row: dict) -> dict:
-        return {"made": self.make(int(row["item"]))}
-
-
 def on_ray(make: Make, ids: Sequence[int], workers: int) -> Iterator[str]:
     """The same on Ray Data: a local Ray, or the cluster of ``RAY_ADDRESS``, whose nodes share the
     corpus's folder.
@@ -88,10 +78,10 @@ def on_ray(make: Make, ids: Sequence[int], workers: int) -> Iterator[str]:
     )
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order, context.enable_progress_bars = True, False
-    size = ray.data.ActorPoolStrategy(size=workers)
-    blocks = min(len(ids), 4 * workers)
-    made = ray.data.from_items(list(ids), override_num_blocks=blocks)
-    made = made.map(_Actor, fn_constructor_args=(make,), compute=size)
+    made = ray.data.from_items(list(ids), override_num_blocks=min(len(ids), 4 * workers)).map(
+        lambda row: {"made": make(int(row["item"]))},
+        compute=ray.data.TaskPoolStrategy(size=workers),
+    )
     try:
         for row in made.iter_rows():
             yield row["made"]

@@ -22,7 +22,6 @@ from aikit.synth.grammar import translated
 from aikit.synth.ontology import ontology
 from aikit.synth.rules import Listener
 from aikit.synth.script import Sources, noise_tracks, phrases
-from aikit.synth.speech import speak
 
 GAIN_DB = -8.0  # of both streams: two instructions seldom clip
 SPARE_S = 2.0  # for the longer of two instructions
@@ -153,7 +152,7 @@ def _attempt(s: Dialogue, n_chunks: int) -> tuple[Stream, Stream]:
         s.items.pop()
     first, second = s.items, _heard_again(s, other, also_ack if spoken else None)
     if spoken:
-        clip = replace(first[0].clip, waveform=speak(also, s.voice), name=also, text=also)
+        clip = replace(first[0].clip, waveform=s.sources.speak(also, s.voice), name=also, text=also)
         second[0] = replace(second[0], clip=clip, act=other)
         first, second = _ending_together(first, second)
     rules = (

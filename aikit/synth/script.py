@@ -70,6 +70,7 @@ class Sources:
         default_factory=Rules
     )  # plans, refines, verifies; see `chat.planner_from`
     embed: Embed | None = None  # sentence embeddings for retrieval; TF-IDF when None
+    speak: Callable = speak  # or `roundtrip.checked_speak`, which hears every line again
     _grounder: Grounder | None = field(default=None, init=False, repr=False)
 
     @property
@@ -153,7 +154,7 @@ class Script:
 
     def say(self, text: str, reply: str | None = None, language: str = "en") -> None:
         """Somebody speaks; ``reply`` is due when they end."""
-        waveform = speak(text, self.voice, language)
+        waveform = self.sources.speak(text, self.voice, language)
         clip = Clip(waveform, "speech", "speech", text, text, language, self.voice.name)
         self.items.append(Item(clip, reply=reply, gap_s=self.gap()))
         self._note(clip, "spoken", f"said by voice {self.voice.name}")

@@ -23,8 +23,10 @@ __version__ = "0.1.0"
 __all__ = ["load", "__version__"]
 
 
-def load(path: str | Path | None = None, device: str | None = None) -> Assistant:
+def load(
+    path: str | Path | None = None, device: str | None = None, dtype: str | None = None
+) -> Assistant:
     """Load a model folder, by default the one that the kit ships; see `aikit.stream.assistant.load`."""
     from aikit.stream.assistant import load as load_assistant
 
-    return load_assistant(path, device)
+    return load_assistant(path, device, dtype)

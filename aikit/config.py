@@ -70,6 +70,8 @@ class DecoderConfig:
     tied: bool = True  # one table for embedding and LM head
     max_positions: int = 4096
     rope_theta: float = 10_000.0
+    head_dim: int | None = None  # None = width / heads
+    half_positions: bool = False  # positions rounded to float16 before the rotation, as published
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def report() -> list[Check]:
     return [*_machine(), *map(_package, _requirements()), _device(), *_optional(), *_samples()]
 
 
-def _machine() -> list[Check]:
+def machine() -> str:
+    """System, processor, cores and memory in one line."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     info = Path("/proc/cpuinfo")  # on Linux platform.processor() says nothing
     named = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
@@ -62,9 +63,13 @@ def _machine() -> list[Check]:
     if hasattr(os, "sysconf"):  # Windows has none
         memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         value += f", {memory_bytes / 2**30:.1f} GiB"
+    return value
+
+
+def _machine() -> list[Check]:
     advice = "" if (3, 11) <= sys.version_info[:2] <= (3, 13) else "use Python 3.11, 3.12 or 3.13"
     return [
-        Check("machine", True, value),
+        Check("machine", True, machine()),
         Check("python", not advice, platform.python_version(), advice),
     ]
 

@@ -59,6 +59,8 @@ class TokenLayout:
     frame: int  # stands where an encoder frame goes (online)
     offline_frame: int
     emotions: tuple[int, ...] = ()  # a tag after <response>, in the order of EMOTIONS; () = none
+    instruction: str = DEFAULT_INSTRUCTION  # what "help when help is needed" is called there
+    learns_assistant: bool = False  # offline, <assistant> is a target too
 
     @property
     def controls(self) -> tuple[int, int]:
@@ -104,6 +106,11 @@ PUBLISHED_LAYOUT = TokenLayout(
     user=(151601, 151644), assistant=151602, silent=151605, response=151644, eos=151643,
     audio_begin=151647, audio_end=151648, frame=151608, offline_frame=151646,
     emotions=(151614, 151615, 151616, 151617, 151618, 151619),
+    instruction=(
+        "You are a helpful assistant. When there is no user text, if the audio contains a question, "
+        "please answer it. If it is a sound effect, determine based on the sound whether help is needed."
+    ),
+    learns_assistant=True,
 )  # fmt: skip
 
 LAYOUTS = {"own": OWN_LAYOUT, "published": PUBLISHED_LAYOUT}
@@ -200,7 +207,7 @@ def offline_sequence(
         out.write([layout.audio_begin, *frames, layout.audio_end])
     if question is not None:
         out.write([*layout.user, *tokenizer.encode(question), layout.eos])
-    out.write([layout.assistant])
+    out.write([layout.assistant], "lm" if layout.learns_assistant and answer is not None else None)
     if answer is not None:
         out.write([layout.response], "stream")
         out.write([*tokenizer.encode(answer), layout.eos], "lm")
@@ -210,8 +217,9 @@ def offline_sequence(
 class Tokenizer:
     """Byte-level BPE: any text in any language goes in and comes back unchanged."""
 
-    def __init__(self, backend):
+    def __init__(self, backend, reserved: Iterable[int] = ()):
         self._backend = backend
+        self._reserved = frozenset(reserved)  # ordinary entries that a layout uses as control tokens
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int = 1536) -> Tokenizer:
@@ -232,13 +240,13 @@ class Tokenizer:
         return cls(backend)
 
     @classmethod
-    def load(cls, path: str | Path) -> Tokenizer:
-        """Read a ``tokenizer.json``."""
+    def load(cls, path: str | Path, layout: TokenLayout | None = None) -> Tokenizer:
+        """Read a ``tokenizer.json``; no text will give a control token of ``layout``."""
         from tokenizers import Tokenizer as Backend
 
         if not Path(path).exists():
             raise FileNotFoundError(f"no tokenizer at {path}; the model folder must hold one")
-        return cls(Backend.from_file(str(path)))
+        return cls(Backend.from_file(str(path)), layout.specials if layout else ())
 
     def save(self, path: str | Path) -> None:
         """Write a ``tokenizer.json`` that the `tokenizers` library reads."""
@@ -252,7 +260,14 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Text to ids; text that looks like a special token stays text."""
         self._backend.encode_special_tokens = True
-        return self._backend.encode(text, add_special_tokens=False).ids
+        ids = self._backend.encode(text, add_special_tokens=False).ids
+        return [part for id_ in ids for part in self._spelled(id_)]
+
+    def _spelled(self, id_: int) -> list[int]:
+        """The id itself, or byte by byte if a layout has put it to another use."""
+        if id_ not in self._reserved:
+            return [id_]
+        return [self._backend.token_to_id(byte) for byte in self._backend.id_to_token(id_)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Ids to text; special tokens are left out."""

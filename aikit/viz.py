@@ -16,12 +16,14 @@ import numpy as np
 
 from aikit.audio import SAMPLE_RATE, log_mel
 from aikit.charts import (BLUE, GREEN, GREY, INK, ORANGE, PALE, PALE_BLUE, PINK, RED, SKY, STYLE,
-                          WIDTH, bare_lane, continuity, domain_bars, heads, latency, losses,
-                          rows_of_axes, styled, threshold_curve, tokens)
+                          WIDTH, alignment, bare_lane, continuity, domain_bars, heads, latency,
+                          losses, rows_of_axes, styled, threshold_curve, tokens)
 from aikit.config import AudioConfig
+from aikit.gantt import gantt, roofline
 
-__all__ = ["STYLE", "continuity", "domain_bars", "explorer", "heads", "latency", "layers", "losses",
-           "stages", "threshold_curve", "timeline", "tokens", "waveform_and_mel"]
+__all__ = ["STYLE", "alignment", "continuity", "domain_bars", "explorer", "gantt", "heads",
+           "latency", "layers", "losses", "roofline", "stages", "threshold_curve", "timeline",
+           "tokens", "waveform_and_mel"]
 
 ROLE = {"foreground": BLUE, "background": SKY, "ambient": GREY, "noise_event": ORANGE,
         "noise_ambient": PINK}

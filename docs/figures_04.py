@@ -22,13 +22,13 @@ SILENT = {  # share of Proactive-Sound-Bench's clips that want silence
 def figure_04():
     """Above: published accuracies beside a model that never speaks. Below: the same by domain."""
     figure, (top, bottom) = rows_of_axes([2.1, 2.1], "Proactive-Sound-Bench, accuracy", sharex=True)
-    for ax, names in ((top, MODELS), (bottom, PAPER)):
+    for ax, names in ((top, MODELS), (bottom, PAPER["single"])):
         ax.barh(range(len(names)), names.values(), 0.6, color=BLUE)
         ax.set_yticks(range(len(names)), list(names))
         ax.invert_yaxis()
     top.axvline(377 / 644, color=RED, linestyle="--")
     top.text(377 / 644 + 0.01, len(MODELS) - 1, "a model that is switched off: 58.5 %", color=RED, va="center")
-    bottom.plot(list(SILENT.values()), range(len(PAPER)), "D", color=RED, label="switched off")
+    bottom.plot(list(SILENT.values()), range(len(SILENT)), "D", color=RED, label="switched off")
     bottom.barh([0], [0], color=BLUE, label="paper's model")
     bottom.legend(loc="lower right")
     bottom.set(xlim=(0, 1), xlabel="share of clips right")

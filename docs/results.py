@@ -19,8 +19,8 @@ RESULTS = ROOT / "docs" / "results"
 CARD = ROOT / "data_samples" / "checkpoint" / "README.md"
 
 RUNS = {  # file -> (what it is, the command that made it)
-    "streams": ("Held-out streams, the kit's own sounds and voices", "aikit bench streams"),
-    "streams_real": ("Held-out streams with real recordings", "aikit bench streams --real ESC-10 FSDD"),
+    "eval/synthetic": ("Held-out streams, the kit's own sounds and voices", "aikit eval"),
+    "eval/real": ("Held-out streams with real recordings", "aikit eval --real ESC-10 FSDD"),
     "mini_bench": ("Bundled mini benchmark", "aikit bench proactive"),
     "esc10_fold4": ("ESC-10 fold 4, 80 real clips", "aikit bench proactive --manifest M --root ESC-10"),
 }
@@ -37,9 +37,11 @@ def shown(value: float | None, bounds: list[float] | None = None) -> str:
 
 
 def load(name: str) -> dict | None:
-    """One result file, or None when it was not run."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
+    """One result file, or a part of one (``eval/real``); None when it was not run."""
+    file, _, part = name.partition("/")
+    path = RESULTS / f"{file}.json"
+    report = json.loads(path.read_text("utf-8")) if path.exists() else None
+    return report.get(part) if part and report else report
 
 
 def rows_of(name: str, report: dict) -> list[tuple[str, str, str]]:
@@ -50,7 +52,7 @@ def rows_of(name: str, report: dict) -> list[tuple[str, str, str]]:
     for what, key in ROWS:
         measured = shown(report[key], report["intervals"][key])
         out.append((what, measured, shown(silent[key])))
-    if name.startswith("streams"):
+    if name.startswith("eval"):
         right = report["reply_right"]
         out.append(("replies right", shown(right["share"], right["interval"]), "–"))
         hazards = report["abilities"]["proactive response"]
@@ -63,7 +65,7 @@ def rows_of(name: str, report: dict) -> list[tuple[str, str, str]]:
             errors = report[key]
             out.append((what, shown(errors[rate], errors["interval"]), "1.000"))
     else:
-        majority = max(base["accuracy"] for base in report["baselines"].values())
+        majority = report["majority_accuracy"]
         measured = shown(report["accuracy"], report["intervals"]["accuracy"])
         out.append(("accuracy", measured, f"{majority:.3f} (majority)"))
     return out
@@ -84,7 +86,7 @@ def table() -> str:
 def by_task() -> str:
     """Reply correctness of every sub-task, in V-syn and V-real."""
     lines = ["| sub-task | due | hit | right | false alarms | right (real) |", "|---|---|---|---|---|---|"]
-    own, real = load("streams"), load("streams_real")
+    own, real = load("eval/synthetic"), load("eval/real")
     for task, scores in (own or {}).get("sub_tasks", {}).items():
         other = (real or {}).get("sub_tasks", {}).get(task)
         lines.append(
@@ -92,6 +94,39 @@ def by_task() -> str:
             f"{shown(scores['reply_right']['share'])} | {shown(scores['false_alarm_rate'])} | "
             f"{shown(other['reply_right']['share']) if other else '–'} |"
         )
+    return "\n".join(lines)
+
+
+def goals() -> str:
+    """What the kit set out to reach, what it reached, and whether that is enough."""
+    own, real, pairs = (load(f"eval/{part}") for part in ("synthetic", "real", "pairs"))
+    if not (own and real and pairs):
+        return ""
+    tasks = own["sub_tasks"]
+    translated = [tasks[t]["reply_right"]["share"] for t in ("en→es", "es→en", "en→zh", "simultaneous")]
+    worst = min(tasks, key=lambda task: tasks[task]["reply_right"]["share"] or 0.0)
+    hazards = {name: part["abilities"]["proactive response"] for name, part in (("own", own), ("real", real))}
+    kept = load("eval/segments")["online"][-1]["kept"]["value"]
+    rows = (  # what, measured, goal, whether more is better
+        ("balanced trigger accuracy, own sounds", own["balanced_accuracy"], 0.97, True),
+        ("balanced trigger accuracy, real recordings", real["balanced_accuracy"], 0.93, True),
+        ("hazards answered, own sounds", hazards["own"]["hit_rate"], 0.95, True),
+        ("false alarms in hazard streams, own sounds", hazards["own"]["false_alarm_rate"], 0.03, False),
+        ("hazards answered, real recordings", hazards["real"]["hit_rate"], 0.90, True),
+        ("false alarms in hazard streams, real recordings", hazards["real"]["false_alarm_rate"], 0.06, False),
+        ("replies right, all abilities", own["reply_right"]["share"], 0.90, True),
+        (f"replies right in the weakest sub-task ({worst})", tasks[worst]["reply_right"]["share"], 0.70, True),
+        ("counting: count", tasks["count"]["reply_right"]["share"], 0.80, True),
+        ("history: slots remembered", tasks["slots remembered"]["reply_right"]["share"], 0.80, True),
+        ("translation, combinations held out", sum(translated) / len(translated), 0.75, True),
+        ("digit error rate, unseen real speaker", real["digit_errors"]["wer"], 0.08, False),
+        ("counterfactual pairs, both sides right", pairs["both_right"]["share"], 0.90, True),
+        ("kept over five segments", kept, 0.95, True),
+    )
+    lines = ["| goal | measured | wanted | |", "|---|---|---|---|"]
+    for what, measured, wanted, more in rows:
+        met = measured is not None and (measured >= wanted if more else measured <= wanted)
+        lines.append(f"| {what} | {shown(measured)} | {'≥' if more else '≤'} {wanted:.2f} | {'met' if met else 'not met'} |")
     return "\n".join(lines)
 
 
@@ -120,7 +155,7 @@ def main(check: bool) -> int:
     """Rewrite or compare; 1 if a file differs in check mode."""
     parts = {
         ROOT / "README.md": {"results": table()},
-        CARD: {"results": table(), "tasks": by_task(), "training": training()},
+        CARD: {"results": table(), "goals": goals(), "tasks": by_task(), "training": training()},
     }
     differ = []
     for path, content in parts.items():

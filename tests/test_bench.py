@@ -1,11 +1,13 @@
 """Scores worked out by hand, alignments that a greedy search gets wrong, manifests broken line by line."""
 
 import json
+from statistics import NormalDist
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from aikit.audio import save_audio
 from aikit.bench import manifest, proactive, stats, streams
 from aikit.bench.manifest import Answer, read_manifest, read_predictions
 from aikit.stream.session import Event
@@ -42,6 +44,8 @@ def test_scores_by_hand():
     assert scores["hit_rate"] == 0.75 and scores["false_alarm_rate"] == pytest.approx(1 / 6)
     assert scores["balanced_accuracy"] == pytest.approx((0.75 + 5 / 6) / 2)
     assert scores["mcc"] == pytest.approx((3 * 5 - 1 * 1) / (4 * 6 * 4 * 6) ** 0.5)
+    z = NormalDist().inv_cdf  # two clips more: 0.4 of one kind, 0.6 of the other, of each one answered
+    assert scores["d_prime"] == pytest.approx(z(3.4 / 4.8) - z(1.6 / 7.2))
     for name in stats.SCORES:
         low, high = scores["intervals"][name]
         assert low <= scores[name] <= high
@@ -51,7 +55,7 @@ def test_scores_by_hand():
 def test_constant_silence_on_the_published_counts():
     scores = stats.decision_scores([1] * 267 + [0] * 377, [0] * 644)
     assert round(scores["accuracy"], 3) == 0.585 and scores["balanced_accuracy"] == 0.5
-    assert scores["mcc"] == 0.0 and scores["intervals"]["balanced_accuracy"] == [0.5, 0.5]
+    assert scores["mcc"] == 0.0 == scores["d_prime"] and scores["intervals"]["balanced_accuracy"] == [0.5, 0.5]
     low, high = scores["intervals"]["accuracy"]  # against the normal approximation
     assert low == pytest.approx(0.585 - 0.038, abs=0.005) and high == pytest.approx(0.585 + 0.038, abs=0.005)
 
@@ -83,6 +87,17 @@ def test_threshold_curve_and_choice():
         streams.best_threshold(points[:1], 0.1)
 
 
+def test_ratio_and_mcnemar_by_hand():
+    alarms = stats.ratio([2, 0, 0, 1], [0.5, 0.5, 1, 1])
+    assert alarms["value"] == 1.0 and alarms["interval"][0] == 0 and alarms["interval"][1] > 1.5
+    assert stats.ratio([0, 0], [0, 0])["value"] is None
+    a, b = [1, 1, 1, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 1, 0, 1]  # five to nil
+    found = stats.mcnemar(a, b)
+    assert [found[k] for k in ("both", "only_a", "only_b", "neither")] == [2, 5, 0, 1]
+    assert found["p_value"] == pytest.approx(2 / 2**5)
+    assert stats.mcnemar(a, a)["p_value"] == 1.0
+
+
 def test_word_errors_by_hand():
     errors = stats.word_errors(["1 2 3", "Turn left!"], ["", "turn the left"])  # 3 deleted, 1 inserted
     assert errors["n_words"] == 5 and errors["wer"] == pytest.approx(4 / 5)
@@ -98,8 +113,7 @@ def bench(tmp_path):
             ("c", "Traffic/Vehicle/IGNORE/c.wav", "IGNORE"), ("d", "Rain/d.wav", "ignore")]  # fmt: skip
     lines = []
     for id_, path, decision in rows:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
+        save_audio(tmp_path / path, 0.1 * np.sin(np.arange(16_000) / 5).astype(np.float32))
         lines.append(json.dumps({"id": id_, "path": "./" + path, "decision": decision}))
     (tmp_path / "manifest.jsonl").write_text("\n".join([*lines, ""]))
     return tmp_path / "manifest.jsonl"
@@ -122,6 +136,12 @@ def test_manifest_domains_from_the_path(bench):
     ('{"id": "a", "path": "Rain/d.wav", "decision": "IGNORE"}', "id a was there before"),
     ('{"id": "x", "path": "gone.wav", "decision": "IGNORE"}', "no audio at"),
     ("\x80\x81", "not JSON"),
+    ("[" * 100_000, "not JSON"),
+    ('{"id": "x", "path": 7, "decision": "IGNORE"}', "path 7, expected a text"),
+    ('{"id": "x", "path": "Rain/d.wav", "decision": "RESPOND", "standard_answers": "Run."}', "a list of texts"),
+    ('{"id": "x", "path": "Rain/d.wav", "decision": "IGNORE", "events": [{"id": "a"}]}', "events that are not"),
+    (json.dumps({"id": "x", "path": "Rain/d.wav", "decision": "IGNORE", "events": [
+        {"id": "a", "description": "", "decision": "IGNORE", "start_s": 2, "end_s": 1}]}), "events that are not"),
 ])  # fmt: skip
 def test_manifest_errors_have_line_and_reason(bench, line, reason):
     bench.write_text(bench.read_text() + "\n" + line + "\n", "latin-1")
@@ -141,35 +161,59 @@ def test_manifest_all_errors_are_counted(bench):
 def test_predictions_nothing_is_dropped_in_silence(bench):
     cases, path = read_manifest(bench), bench.with_name("p.jsonl")
     raw = [("a", "<decision> (Respond) </DECISION><Reply>Mind\nthe step.</Reply>"), ("b", "RESPOND, I think"),
-           ("a", "<Decision>IGNORE</Decision>"), ("z", "<Decision>IGNORE</Decision>")]  # fmt: skip
+           ("a", "<Decision>IGNORE</Decision>"), ("z", "<Decision>IGNORE</Decision>"),
+           ("c", "<Decision>RESPOND</Decision>"), ("b", "<Decision>MAYBE</Decision>")]  # fmt: skip
     path.write_text("".join(json.dumps({"id": i, "_raw_reply": t}) + "\n" for i, t in raw))
     answers, problems = read_predictions(path, cases)
     assert answers["a"].decision == "IGNORE" and answers["b"].decision is None
-    for number, word in ((2, "no decision"), (3, "was there before"), (4, "not in the manifest")):
+    assert (answers["c"].decision, answers["c"].given) == ("RESPOND", None)
+    for number, word in ((2, "no decision"), (3, "was there before"), (4, "not in the manifest"),
+                         (5, "without a reply"), (6, "no decision in '<Decision>MAYBE")):  # fmt: skip
         assert any(p.startswith(f"line {number}: ") and word in p for p in problems)
-    assert sum("has no row" in p for p in problems) == 2
+    assert sum("has no row" in p for p in problems) == 1
+    path.write_text(json.dumps({"id": "a", "reply": "<Decision>IGNORE</Decision>", "p_max": "high"}))
+    answers, problems = read_predictions(path, cases)
+    assert answers["a"].p_max is None and "line 1: p_max" in problems[0]
     path.write_text('{"reply": "x"}\n{')
     with pytest.raises(ValueError, match="line 1: id missing; line 2: not JSON"):
         read_predictions(path, cases)
 
 
+def test_answers_in_a_file_of_their_own(bench):
+    path = bench.with_name("answers.jsonl")
+    path.write_text('{"id": "a", "standard_answers": ["Mind the step."]}\n')
+    assert read_manifest(bench, answers=path)[0].standard_answers == ("Mind the step.",)
+    path.write_text('{"id": "q", "standard_answers": ["Mind the step."]}\n')
+    with pytest.raises(ValueError, match="id q is not in"):
+        read_manifest(bench, answers=path)
+    path.write_text('\n{"id": "a", "standard_answers": 3}\n')
+    with pytest.raises(ValueError, match="line 2: standard_answers 3"):
+        read_manifest(bench, answers=path)
+
+
 def test_answers_survive_their_file(bench):
     cases, path = read_manifest(bench), bench.with_name("p.jsonl")
-    answers = {"a": Answer("RESPOND", "Give it air.", 0.75), "b": Answer("IGNORE", "", 0.25)}
+    answers = {"a": Answer("RESPOND", "Give it air.", 0.75, (1.2, 2.4), 4.8), "b": Answer("IGNORE", "", 0.25, (), 2.0)}
     manifest.write_predictions(path, answers)
     read, _ = read_predictions(path, cases)
     assert read["a"] == answers["a"] and (read["b"].decision, read["b"].p_max) == ("IGNORE", 0.25)
+    assert read["b"].trigger_s == () and read["b"].heard_s == 2.0
     assert Answer.parse("Error: <Decision>IGNORE</Decision>").decision is None
 
 
 def test_honest_and_published_counts_differ(bench):
     cases = read_manifest(bench)
-    answers = {"a": Answer("RESPOND"), "b": Answer(None), "c": Answer("IGNORE")}  # d is missing
+    answers = {"a": Answer("RESPOND", "Go."), "b": Answer(None), "c": Answer("IGNORE")}  # d is missing
     honest, published = (proactive.score(cases, answers, compat) for compat in (False, True))
     assert honest["n"] == 4 and honest["accuracy"] == 0.5 and honest["n_unanswered"] == 2
     assert honest["hit_rate"] == 1.0 and honest["false_alarm_rate"] == pytest.approx(2 / 3)
     assert honest["domains"]["Music"]["sub_domains"]["Artistic"]["accuracy"] == 0.5
     assert published["overall"] == {"total_samples": 2, "correct_samples": 2, "accuracy": 1.0}
+    text = proactive.difference(cases, answers)["text"]
+    assert "2/2 = 1.000" in text and "2/4 = 0.500" in text and "1 missing and 1 unreadable" in text
+    wordless = answers | {"a": Answer("RESPOND", " ")}  # the reply must come with the decision
+    assert proactive.score(cases, wordless)["accuracy"] == 0.25
+    assert proactive.score(cases, wordless, compat=True) == published
     constant = proactive.baselines(cases)
     assert constant["always ignore"]["accuracy"] == 0.75 == constant["always ignore"]["majority_accuracy"]
     assert constant["always respond"]["accuracy"] == 0.25
@@ -182,31 +226,39 @@ def test_compat_equals_the_published_scorer(golden, shared_data):
     assert proactive.score(cases, answers, compat=True) == recorded["before_semantic"]
     honest = proactive.score(cases, answers)
     n_broken = sum(answer.decision is None for answer in answers.values())
-    assert (honest["n"], honest["n_unanswered"]) == (644, 644 - 545) and n_broken == 99 - 25
-    assert honest["accuracy"] == pytest.approx(373 / 644) and len(honest["domains"]) == 6
+    # 25 missing, 74 unreadable, and 2 that respond without a word
+    assert (honest["n"], honest["n_unanswered"]) == (644, 644 - 545 + 2) and n_broken == 99 - 25
+    assert honest["accuracy"] == pytest.approx((373 - 2) / 644) and len(honest["domains"]) == 6
     assert sum(len(d["sub_domains"]) for d in honest["domains"].values()) == 17
     assert sum("was there before" in p for p in problems) == 10
 
 
 def test_run_writes_scores_and_predictions(bench, tmp_path, capsys):
     out = tmp_path / "deep" / "scores.json"
-    report = proactive.run(Scripted({"a": {3: "Help comes.", 5: "Really."}, "c": {1: "What?"}}), bench, out=out)
+    ai = Scripted({"a": {3: "Help comes.", 5: "Really."}, "c": {1: "What?"}})
+    report = proactive.run(ai, bench, out=out, tier="single")
     written = json.loads(out.read_text())
-    assert written == report
-    expected = {"n", "accuracy", "balanced_accuracy", "majority_accuracy", "hit_rate", "false_alarm_rate",
-                "intervals", "domains", "baselines", "threshold", "threshold_curve"}  # fmt: skip
+    assert written == json.loads(json.dumps(report, allow_nan=False))
+    expected = {"n", "accuracy", "balanced_accuracy", "majority_accuracy", "hit_rate", "false_alarm_rate", "d_prime",
+                "intervals", "domains", "baselines", "threshold", "threshold_curve", "streaming"}  # fmt: skip
     assert expected <= set(written)
     assert (report["n"], report["accuracy"], report["hit_rate"], report["false_alarm_rate"]) == (4, 0.75, 1, 1 / 3)
+    assert list(report["baselines"]) == ["always ignore", "always respond", "random", "level gate"]
     rows = [json.loads(line) for line in out.with_name("scores.predictions.jsonl").read_text().splitlines()]
-    assert rows[0] == {"id": "a", "p_max": 0.9,
+    assert rows[0] == {"id": "a", "p_max": 0.9, "trigger_s": [1.6, 2.4], "heard_s": 4.8,
                        "_raw_reply": "<Decision>RESPOND</Decision>\n<Reply>Help comes. Really.</Reply>"}  # fmt: skip
     answers, problems = read_predictions(out.with_name("scores.predictions.jsonl"), read_manifest(bench))
     assert not problems and proactive.score(read_manifest(bench), answers)["accuracy"] == 0.75
+    table = out.with_suffix(".md").read_text()
+    assert "| always silent |" in table and "0.750" in table and "useful replies: not measured" in table
+    assert {p.name for p in out.parent.glob("*.png")} == {f"scores.{n}.png" for n in ("domains", "confusion", "threshold")}
     printed = " ".join(capsys.readouterr().out.split())
-    assert all(word in printed for word in ("accuracy", "balanced accuracy", "majority", "Artistic"))
+    assert all(word in printed for word in ("accuracy", "balanced accuracy", "level", "Artistic", "delay"))
     before = set(tmp_path.rglob("*"))
-    proactive.run(Scripted({}), bench)
-    assert set(tmp_path.rglob("*")) == before
+    proactive.run(Scripted({}), bench, tier="single", quiet=True)
+    assert set(tmp_path.rglob("*")) == before and not capsys.readouterr().out
+    with pytest.raises(ValueError, match="choose single"):
+        proactive.run(ai, bench, tier="double")
 
 
 # --- streams ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from aikit.config import preset
 from aikit.model.modeling import AudioInteractionModel
 from aikit.synth.abilities import all_texts
 from aikit.tokens import Tokenizer
-from aikit.train.loop import save_model
+from aikit.train.folder import save_model
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,13 @@
 """Inside the model: what the ratio means, a session can be replayed, one head is one head."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from aikit.bench import inside
+from aikit.bench import heads, inside
 from aikit.config import preset
 from aikit.model.modeling import AudioInteractionModel
 from aikit.model.processing import stream_mel
@@ -73,32 +74,48 @@ def test_one_pass_takes_every_decision_of_the_session_again(assistant, waveform)
     torch.testing.assert_close(fed, frames[0], atol=1e-5, rtol=0)
 
 
-def test_only_the_named_head_falls_silent(assistant, waveform):
-    model, (embeddings, positions) = assistant.model, inside.remember(assistant, waveform)
-    projection, seen = model.decoder.model.layers[1].self_attn.o_proj, []
+def rows_without(*heads):
+    """One row of the batch for each group of (layer, head)."""
+    silent = np.zeros((len(heads), 2, 2), bool)
+    for row, group in enumerate(heads):
+        for head in group:
+            silent[(row, *head)] = True
+    return silent
 
-    def run(heads):
-        with inside.without_heads(model, 1, heads):  # our hook comes after, and sees what it left
-            hook = projection.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-            inside.p_respond(model, embeddings.expand(2, -1, -1), positions[:, -1] + 1)
-            hook.remove()
 
-    run([])
-    run([0, 1])
-    (before, after), width = seen, NANO.decoder.width // NANO.decoder.heads
+def test_only_the_named_heads_fall_silent(assistant, waveform):
+    model, (embeddings, _) = assistant.model, inside.remember(assistant, waveform)
+    projections, seen = [layer.self_attn.o_proj for layer in model.decoder.model.layers], []
+
+    def run(silent):
+        with inside.without_heads(model, silent):  # our hooks come after, and see what it left
+            hooks = [
+                p.register_forward_pre_hook(lambda _, i: seen.append(i[0])) for p in projections
+            ]
+            model.decode(embeddings.expand(2, -1, -1))
+            for hook in hooks:
+                hook.remove()
+
+    with torch.inference_mode():
+        run(rows_without([], []))
+        run(rows_without([(1, 0)], [(1, 1)]))
+    (first, before, same, after), width = seen, seen[0].shape[-1] // 2
+    assert torch.equal(first, same)  # layer 0 keeps all its heads
     assert not after[0, :, :width].any() and not after[1, :, width:].any()
     assert torch.equal(after[0, :, width:], before[0, :, width:])
     assert torch.equal(after[1, :, :width], before[1, :, :width])
-    assert not projection._forward_pre_hooks
+    assert not any(projection._forward_pre_hooks for projection in projections)
 
 
-def test_a_row_of_the_batch_equals_the_head_alone(assistant, waveform):
+def test_a_row_of_the_batch_equals_the_head_alone(assistant, waveform, monkeypatch):
     embeddings, positions = inside.remember(assistant, waveform)
+    monkeypatch.setattr(inside, "ROWS", 3)  # four heads: two batches
     before, after = inside.decisions_without(assistant, waveform)
     assert after.shape == (2, 2, len(before))
-    with inside.without_heads(assistant.model, 0, [1]):
-        alone = inside.p_respond(assistant.model, embeddings, positions[:, -1] + 1)[0]
-    np.testing.assert_allclose(after[0, 1], alone, atol=1e-6)
+    alone = inside.p_respond(
+        assistant.model, embeddings, positions[:, -1] + 1, rows_without([(0, 1)])
+    )
+    np.testing.assert_allclose(after[0, 1], alone[0], atol=1e-6)
     assert np.abs(after - before).max(axis=-1).min() > 0  # each head of a random model does a bit
 
 
@@ -108,3 +125,69 @@ def test_ablation_counts_changed_decisions(assistant, waveform):
     np.testing.assert_allclose(effect * 20, np.round(effect * 20), atol=1e-9)  # 15 + 5 chunks
     with pytest.raises(ValueError, match="empty"):
         inside.ablate_heads(assistant, [waveform[:0]])
+
+
+def test_attention_by_chunk_is_all_of_it_and_never_of_the_future(assistant, waveform):
+    model, (embeddings, positions) = assistant.model, inside.remember(assistant, waveform)
+    usual = model.decoder.config._attn_implementation
+    looks = inside.attention(model, embeddings, positions, 1, 0)
+    n = len(positions)
+    assert looks.shape == (n, n + 1) and looks.min() >= 0
+    np.testing.assert_allclose(looks.sum(axis=1), 1, atol=1e-5)
+    assert not np.triu(looks[:, 1:], k=1).any()  # chunk j > i is not there yet
+    assert model.decoder.config._attn_implementation == usual
+    other = inside.attention(model, embeddings, positions, 1, 1)
+    assert np.abs(other - looks).max() > 1e-4  # another head, another place
+
+
+# --- heads by ability --------------------------------------------------------------------------------
+def test_effects_by_hand():
+    before = np.array([0.9, 0.9, 0.1, 0.1])  # two responses, two silences
+    without = np.array([[0.9, 0.1, 0.1, 0.1], [0.9, 0.9, 0.9, 0.1], before])
+    found = heads.effects([(before, without), (before[2:], without[:, 2:])], 0.5)
+    assert found.mean("lost").tolist() == [0.5, 0, 0]
+    assert found.mean("broken").tolist() == [0, 0.5, 0]  # one in two, and one in two again
+    moved = 2 * np.log(9)
+    np.testing.assert_allclose(found.mean("shift"), [moved / 6, 2 * moved / 6, 0])
+    assert found.order().tolist() == [1, 0, 2]  # 0 and 1 change as many, 1 moves further
+    low, high = found.bounds("shift", (1,))
+    assert low == pytest.approx(moved / 4) and high == pytest.approx(
+        moved / 2
+    )  # one stream or the other
+    assert found.bounds("lost", (0,)) == [0.5, 0.5]  # the second stream has no response to lose
+    silent = heads.effects([(before[2:], without[:, 2:])], 0.5)
+    assert np.isnan(silent.mean("lost")).all() and silent.bounds("lost", (0,)) is None
+
+
+def test_cumulative_ablation_ends_where_no_head_is_left(assistant, waveform):
+    memory = inside.remember(assistant, waveform)
+    one, other = (
+        heads.cumulative(assistant, [memory], order) for order in ([0, 1, 2, 3], [3, 1, 0, 2])
+    )
+    assert [len(row) for row in one.values()] == [5] * 3
+    assert one["shift"][0] == 0 == one["lost"][0]
+    for name in one:
+        assert one[name][-1] == pytest.approx(other[name][-1], abs=1e-6)
+    single = inside.ablate_heads(assistant, [waveform])
+    p, _ = inside.decisions_without(assistant, waveform)
+    responds = (p >= assistant.config.threshold).mean()
+    changed = one["lost"][1] * responds + one["broken"][1] * (1 - responds)
+    assert changed == pytest.approx(single[0, 0])
+
+
+def test_a_study_of_two_abilities(assistant, capsys):
+    names = ("voice chatting", "proactive response")
+    report = heads.study(assistant, names, n_streams=2, n_chunks=30)
+    assert json.loads(json.dumps(report)) == report  # what --json prints
+    assert report["chunks"] == 120 and report["n_streams"] == 4
+    assert list(report["heads"]) == ["all", *names] and report["abilities"] == list(names)
+    ranks = np.array(report["rank_correlation"])
+    assert ranks.shape == (2, 2) and ranks[0, 1] == ranks[1, 0] and ranks[0, 0] == pytest.approx(1)
+    best = report["heads"]["all"][0]
+    changes = [row["lost"] + row["broken"] for row in report["heads"]["all"]]
+    assert changes == sorted(changes, reverse=True)
+    assert best["shift_interval"][0] <= best["shift"] <= best["shift_interval"][1]
+    assert set(report["continuity"]) == {"tower", "adapter", "layer 0", "layer 1"}
+    heads.show(report)
+    printed = capsys.readouterr().out
+    assert best["head"] in printed and "rank correlation" in printed

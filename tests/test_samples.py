@@ -10,6 +10,7 @@ import soundfile
 
 from aikit import samples
 from aikit.audio import load_audio
+from aikit.bench.manifest import read_manifest
 from aikit.samples import bench_clips, bench_row, make_bench, save_scene, with_serial, write_sums
 from aikit.synth.abilities import Sources, phrases
 from aikit.synth.ontology import ontology
@@ -128,6 +129,17 @@ def test_the_manifest_is_complete(bundled):
         assert ("standard_answers" in row) == (decision == "RESPOND")
     places = {tuple(row["path"].split("/")[2:4]) for row in rows}
     assert len(places) == 17 and len({domain for domain, _ in places}) == 6
+
+
+def test_every_domain_has_both_answers_and_every_reply_has_several_forms(bundled):
+    cases = read_manifest(bundled / "mini_bench" / "manifest.jsonl")
+    assert len(cases) >= 120
+    by_domain = {domain: {c.decision for c in cases if c.domain == domain} for domain in {c.domain for c in cases}}
+    assert all(decisions == {"RESPOND", "IGNORE"} for decisions in by_domain.values()) and len(by_domain) == 6
+    due = [case for case in cases if case.decision == "RESPOND"]
+    assert min(len(case.standard_answers) for case in due) >= 3
+    criteria = {sound.criterion for sound in ontology().values() if sound.name in {c.description for c in due}}
+    assert criteria == {"body", "weather", "equipment", "safety"}  # the four of paper §3.3
 
 
 def test_the_manifest_is_what_the_code_makes(bundled, clips):

@@ -1,9 +1,9 @@
 """Two looks inside a model: is a chunk boundary seamless, and which head decides (paper §5).
 
-Knows frames, layers, attention heads and teacher forcing. Does not know scores or what a reply
-means. Taught in notebook 05.
+Knows frames, layers, attention heads and teacher forcing, of any checkpoint. Does not know abilities or
+intervals (`heads.py`), nor what a reply means. Taught in notebook 05.
 
-Both look at what a session of the model's own heard and said: `remember` listens and returns the
+All look at what a session of the model's own heard and said: `remember` listens and returns the
 very embeddings that were fed to the decoder, so that one pass over them takes all decisions again.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 import torch
@@ -20,29 +21,51 @@ from torch import Tensor
 from aikit.model.modeling import AudioInteractionModel
 from aikit.model.processing import stream_mel
 from aikit.stream.assistant import Assistant
+from aikit.tokens import TokenLayout
+
+ROWS = 16  # of a batch of ablations: all heads of `tiny` at once
 
 
-def remember(assistant: Assistant, waveform: np.ndarray) -> tuple[Tensor, Tensor]:
+def remember(
+    assistant: Assistant, waveform: np.ndarray, instruction: str | None = None
+) -> tuple[Tensor, Tensor]:
     """Listen to a waveform; return what the decoder was fed, and where its frames stand.
 
     Parameters
     ----------
-    waveform : float32 ``[n_samples]``, 16 kHz; of a long one, only the newest chunks are remembered
+    waveform : float32 ``[n_samples]``, 16 kHz; longer than the session's window, and what follows sees
+        more of the past than the session did
+    instruction : as for `Assistant.session`
 
     Returns
     -------
     embeddings : float ``[1, T, D]``
     positions : int64 ``[n, P]`` of the P frames of n chunks; the decision stands right after them
     """
-    session = assistant.session()
-    session.push(waveform)
-    session.finish(tail_chunks=0)
-    if not session.state.history:
+    session, layout = assistant.session(instruction), assistant.model.layout
+    ids, frames, begins = layout.prefix(assistant.tokenizer.encode(session.instruction)), [], []
+    block = layout.block(session.audio.frames_per_chunk)
+    for heard in chain(session.perceive(waveform), session.perceive_end(tail_chunks=0)):
+        begins.append(len(ids) + 1)  # <audio> comes first
+        frames.append(heard)
+        ids += [
+            *block,
+            layout.response if session.decide([heard]).kind == "respond" else layout.silent,
+        ]
+        if reply := session.state.reply:
+            while session.speaking:
+                session.write()
+            ids += [*_tag(layout, reply.emotion), *reply.writer.ids, layout.eos]
+    if not frames:
         raise ValueError("the waveform is empty; give at least one chunk of 400 ms")
-    parts = [session._prefix, *session._joined(session.state.history)]  # controls in between
-    starts = np.cumsum([part.shape[1] for part in parts])[:-1:2]
-    frames = 1 + np.arange(session.audio.frames_per_chunk)  # <audio> comes first
-    return torch.cat(parts, dim=1), torch.from_numpy(starts[:, None] + frames)
+    with torch.inference_mode():
+        fed = torch.tensor([ids], device=assistant.model.device)
+        embeddings = assistant.model.embed(fed, torch.cat(frames, dim=1))
+    return embeddings, torch.tensor(begins)[:, None] + torch.arange(session.audio.frames_per_chunk)
+
+
+def _tag(layout: TokenLayout, emotion: str | None) -> list[int]:
+    return layout.emotion_ids(emotion) if emotion else []
 
 
 # --- continuity ---------------------------------------------------------------------------------
@@ -59,8 +82,9 @@ def continuity_ratio(frames: Tensor) -> float:
     return float(across / within)
 
 
-@torch.inference_mode()
-def continuity(assistant: Assistant, waveform: np.ndarray) -> dict[str, float]:
+def continuity(
+    assistant: Assistant, waveform: np.ndarray, instruction: str | None = None
+) -> dict[str, float]:
     """Continuity ratio after the tower, the adapter and every decoder layer (paper §5).
 
     Parameters
@@ -71,8 +95,15 @@ def continuity(assistant: Assistant, waveform: np.ndarray) -> dict[str, float]:
     -------
     dict : ``tower``, ``adapter``, ``layer 0``, ``layer 1`` ...: the ratio on the audio positions
     """
-    model, audio = assistant.model, assistant.model.shape.audio
-    embeddings, positions = remember(assistant, waveform)
+    return continuity_of(assistant.model, waveform, remember(assistant, waveform, instruction))
+
+
+@torch.inference_mode()
+def continuity_of(
+    model: AudioInteractionModel, waveform: np.ndarray, memory: tuple[Tensor, Tensor]
+) -> dict[str, float]:
+    """As `continuity`, of a waveform that was listened to already (`remember`)."""
+    audio, (embeddings, positions) = model.shape.audio, memory
     mel = stream_mel(waveform, -(-len(waveform) // audio.chunk_samples), model.shape)
     tower, _ = model.tower.encode(torch.from_numpy(mel[None]).to(model.device, model.dtype))
     rows = {"tower": tower[0], "adapter": model.adapter(tower)[0]}
@@ -101,42 +132,75 @@ def layer_outputs(model: AudioInteractionModel, embeddings: Tensor) -> list[Tens
 
 # --- heads --------------------------------------------------------------------------------------
 @contextmanager
-def without_heads(model: AudioInteractionModel, layer: int, heads: Sequence[int]) -> Iterator[None]:
-    """Silence an attention head of a layer in each row of the batch: ``heads[b]`` in row b."""
-    width = model.shape.decoder.width // model.shape.decoder.heads
+def without_heads(model: AudioInteractionModel, silent: np.ndarray) -> Iterator[None]:
+    """Silence attention heads: bool ``[B, layers, heads]``, other ones in each row of the batch."""
 
-    def silence(_module, inputs):
-        mixed = inputs[0].clone()  # [B, T, H d]: what the heads gathered, side by side
-        for row, head in enumerate(heads):
-            mixed[row, :, head * width : (head + 1) * width] = 0.0
-        return (mixed,)
+    def hook_of(mask: Tensor):
+        def silence(_module, inputs):  # [B, T, H d]: what the heads gathered, side by side
+            return (
+                inputs[0]
+                .unflatten(-1, (mask.shape[1], -1))
+                .mul(mask[:, None, :, None])
+                .flatten(-2),
+            )
 
-    hook = model.decoder.model.layers[layer].self_attn.o_proj.register_forward_pre_hook(silence)
+        return silence
+
+    kept = torch.from_numpy(~np.asarray(silent, bool)).to(model.device, model.dtype)
+    hooks = [
+        layer.self_attn.o_proj.register_forward_pre_hook(hook_of(kept[:, i]))
+        for i, layer in enumerate(model.decoder.model.layers)
+    ]
     try:
         yield
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.inference_mode()
-def p_respond(model: AudioInteractionModel, embeddings: Tensor, decisions: Tensor) -> np.ndarray:
-    """p(respond), float32 ``[B, n]``, at positions ``decisions [n]`` of ``embeddings [B, T, D]``."""
-    controls = torch.tensor(model.layout.controls, device=model.device)
-    logits = model.logits(model.decode(embeddings)[:, decisions], controls).float()
-    return torch.sigmoid(logits[..., 1] - logits[..., 0]).cpu().numpy()
+def p_respond(
+    model: AudioInteractionModel,
+    embeddings: Tensor,
+    decisions: Tensor,
+    silent: np.ndarray | None = None,
+) -> np.ndarray:
+    """p(respond), float32 ``[B, n]``, at positions ``decisions [n]`` of ``embeddings [1, T, D]``.
+
+    Parameters
+    ----------
+    silent : bool ``[B, layers, heads]``: B times the same stream, each time without other heads (paper
+        §5); taken in batches of `ROWS`. None = with all heads, once.
+    """
+    controls, rows = torch.tensor(model.layout.controls, device=model.device), []
+    if silent is None:
+        silent = np.zeros((1, model.shape.decoder.layers, model.shape.decoder.heads), bool)
+    for start in range(0, len(silent), ROWS):
+        some = silent[start : start + ROWS]
+        with without_heads(model, some):
+            hidden = model.decode(embeddings.expand(len(some), -1, -1))[:, decisions]
+        logits = model.logits(hidden, controls).float()
+        rows.append(torch.sigmoid(logits[..., 1] - logits[..., 0]).cpu().numpy())
+    return np.concatenate(rows)
 
 
-def decisions_without(assistant: Assistant, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def each_head(model: AudioInteractionModel) -> np.ndarray:
+    """One row a head, in which it is the only silent one: bool ``[layers * heads, layers, heads]``."""
+    layers, heads = model.shape.decoder.layers, model.shape.decoder.heads
+    return np.eye(layers * heads, dtype=bool).reshape(-1, layers, heads)
+
+
+def decisions_without(
+    assistant: Assistant, waveform: np.ndarray, instruction: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """p(respond) with all heads, ``[n]``, and without each one, ``[layers, heads, n]``.
 
     What was said is kept (teacher forcing): one changed decision does not change what follows it.
     """
-    model, (embeddings, positions) = assistant.model, remember(assistant, waveform)
-    decisions, heads, changed = positions[:, -1] + 1, range(model.shape.decoder.heads), []
-    for layer in range(model.shape.decoder.layers):
-        with without_heads(model, layer, heads):  # one row of the batch a head
-            changed.append(p_respond(model, embeddings.expand(len(heads), -1, -1), decisions))
-    return p_respond(model, embeddings, decisions)[0], np.stack(changed)
+    model, (embeddings, positions) = assistant.model, remember(assistant, waveform, instruction)
+    decisions, single = positions[:, -1] + 1, each_head(assistant.model)
+    without = p_respond(model, embeddings, decisions, single).reshape(*single.shape[1:], -1)
+    return p_respond(model, embeddings, decisions)[0], without
 
 
 def ablate_heads(assistant: Assistant, waveforms: Sequence[np.ndarray]) -> np.ndarray:
@@ -148,3 +212,26 @@ def ablate_heads(assistant: Assistant, waveforms: Sequence[np.ndarray]) -> np.nd
     pairs = [decisions_without(assistant, waveform) for waveform in waveforms]
     changed = [(without >= threshold) != (before >= threshold) for before, without in pairs]
     return np.concatenate(changed, axis=-1).mean(axis=-1)
+
+
+@torch.inference_mode()
+def attention(
+    model: AudioInteractionModel, embeddings: Tensor, positions: Tensor, layer: int, head: int
+) -> np.ndarray:
+    """Where a head looks when a decision is due: float32 ``[n, n + 1]``, each row adds up to 1.
+
+    Row i is the decision after chunk i. Column 0 is the instruction, column j + 1 is chunk j: its frames,
+    its decision, and what was said after it.
+    """
+    noted: list[Tensor] = []
+    module, decoder = model.decoder.model.layers[layer].self_attn, model.decoder
+    usual = decoder.config._attn_implementation
+    hook = module.register_forward_hook(lambda _module, _inputs, output: noted.append(output[1]))
+    decoder.set_attn_implementation("eager")  # the only one that keeps its weights
+    try:
+        model.decode(embeddings)
+    finally:
+        decoder.set_attn_implementation(usual)
+        hook.remove()
+    weights = noted[0][0, head, positions[:, -1] + 1].float().cpu().numpy()  # [n, T]
+    return np.add.reduceat(weights, [0, *(positions[:, 0] - 1).tolist()], axis=1)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 SCORES = ("accuracy", "balanced_accuracy", "majority_accuracy", "hit_rate", "false_alarm_rate",
-          "mcc")  # fmt: skip
+          "mcc", "d_prime")  # fmt: skip
 CURVE = ("hit_rate", "false_alarm_rate", "balanced_accuracy", "accuracy")
 N_RESAMPLES = 2000
 
@@ -35,14 +35,27 @@ def confusion(truth: Sequence[bool], decided: Sequence[bool]) -> np.ndarray:
     """
     truth, decided = np.asarray(truth, bool), np.asarray(decided, bool)
     if truth.shape != decided.shape or truth.ndim != 1 or not len(truth):
-        raise ValueError(f"truth {truth.shape} and decided {decided.shape}; expected two of [n > 0]")
+        raise ValueError(
+            f"truth {truth.shape} and decided {decided.shape}; expected two of [n > 0]"
+        )
     return np.eye(4, dtype=np.int64)[2 * ~truth + ~decided]
 
 
 def rates(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """All of `SCORES` from counts ``[..., 4]``; NaN where a score is undefined (no clip of a class)."""
+    """All of `SCORES` from counts ``[..., 4]``; NaN where a score is undefined (no clip of a class).
+
+    d' is how far apart the two kinds of clip lie for a listener, in standard deviations of its noise. Two
+    clips more, of the same mix and one of them answered, keep a perfect rate from lying infinitely far.
+    """
+    from scipy.special import ndtri
+
     hits, misses, alarms, silences = np.moveaxis(np.asarray(counts, float), -1, 0)
     due, idle = hits + misses, alarms + silences
+
+    def z(answered: np.ndarray, of: np.ndarray) -> np.ndarray:
+        more = of / (due + idle)
+        return ndtri((answered + more) / (of + 2 * more))
+
     with np.errstate(invalid="ignore", divide="ignore"):
         hit_rate, false_alarm_rate = hits / due, alarms / idle
         spread = np.sqrt(due * idle * (hits + alarms) * (misses + silences))
@@ -54,6 +67,7 @@ def rates(counts: np.ndarray) -> dict[str, np.ndarray]:
             "false_alarm_rate": false_alarm_rate,
             # a constant answer correlates with nothing: 0, by convention
             "mcc": np.where(spread > 0, (hits * silences - misses * alarms) / spread, 0.0),
+            "d_prime": z(hits, due) - z(alarms, idle),
         }
 
 
@@ -122,6 +136,38 @@ def threshold_curve(
     return points
 
 
+def ratio(tops: Sequence[float], bottoms: Sequence[float], seed: int = 0) -> dict:
+    """Sum over sum, with its interval, of ``[n]`` and ``[n]``: ``{n, value, interval}``."""
+    table = np.stack([np.asarray(tops, float), np.asarray(bottoms, float)], axis=1)
+    if not table[:, 1].sum():
+        return {"n": 0, "value": None, "interval": None}
+    drawn = resampled(table, seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        bounds = interval(drawn[:, 0] / drawn[:, 1])
+    return {
+        "n": len(table),
+        "value": float(table[:, 0].sum() / table[:, 1].sum()),
+        "interval": bounds,
+    }
+
+
+def mcnemar(right_a: Sequence[bool], right_b: Sequence[bool]) -> dict:
+    """Do two models differ on the same clips? Only those that one of them got right can tell.
+
+    Returns
+    -------
+    dict : ``both``, ``only_a``, ``only_b``, ``neither`` (clips), and ``p_value``: how likely a split of
+        the disagreements at least as uneven is when both are equally good (exact binomial test).
+    """
+    from scipy.stats import binomtest
+
+    counts = confusion(right_a, right_b).sum(0).tolist()
+    table = dict(zip(("both", "only_a", "only_b", "neither"), counts, strict=True))
+    differ = table["only_a"] + table["only_b"]
+    p_value = binomtest(table["only_a"], differ).pvalue if differ else 1.0
+    return table | {"p_value": float(p_value)}
+
+
 def normalised(text: str) -> str:
     """Text without case, punctuation and extra space: what two equal replies share."""
     text = unicodedata.normalize("NFKC", text).casefold()
@@ -147,4 +193,6 @@ def shown(value: float | Sequence[float] | None) -> str:
     """A score or an interval for a table: ``0.622``, ``0.55..0.69``; a dash where there is none."""
     if value is None:
         return "–"
-    return f"{value:.3f}" if isinstance(value, float) else f"{value[0]:.2f}..{value[1]:.2f}"
+    if isinstance(value, float):
+        return f"{round(value, 3) + 0.0:.3f}"  # never -0.000
+    return "..".join(f"{round(bound, 2) + 0.0:.2f}" for bound in value)

@@ -20,7 +20,6 @@ from aikit.train.hearing import HearingTargets, hearing_targets
 from aikit.train.recipe import Stage
 
 
-
 @dataclass
 class TrainingBatch:
     """A batch and what the hearing head should find in it."""

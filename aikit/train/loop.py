@@ -208,13 +208,22 @@ def build_optimizers(trainee: Trainee, stage: Stage) -> list[torch.optim.Optimiz
     return [adamw, torch.optim.Muon(hidden, rate, decay, adjust_lr_fn="match_rms_adamw")]
 
 
+def process_state():
+    """Which of the launched processes this is, and its device (accelerate's `PartialState`)."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # it would not see that there are several on a CPU unless told so
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
 def _accelerator(config: TrainConfig):
     """The device, the number of processes and the precision."""
     from accelerate import Accelerator, DataLoaderConfiguration
-    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.state import AcceleratorState
 
     automatic = config.precision == "auto"
-    precision = best_precision(PartialState().device) if automatic else config.precision
+    precision = best_precision(process_state().device) if automatic else config.precision
     AcceleratorState._reset_state()  # a notebook may train twice, in two precisions
     return Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,

@@ -26,7 +26,7 @@ from aikit.model.processing import Example, collate, online_example
 from aikit.synth.compose import Stream
 from aikit.tokens import Tokenizer
 from aikit.train import recipe
-from aikit.train.loop import best_precision, schedule
+from aikit.train.loop import best_precision, process_state, schedule
 
 TARGETS = r"decoder\.model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"  # never the tower
 
@@ -155,15 +155,6 @@ def fine_tune(
     accelerator.wait_for_everyone()
     model.eval()
     return losses
-
-
-def process_state():
-    """Which of the launched processes this is, and its device (accelerate's `PartialState`)."""
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    # it would not see that there are several on a CPU unless told so
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def _accelerator(model: AudioInteractionModel, precision: str):

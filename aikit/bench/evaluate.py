@@ -1,0 +1,55 @@
+"""`aikit eval`: every number that the kit says about a model, from one command.
+
+Knows which measurements belong together and where their numbers go. Does not know how any is made
+(`streams.py`, `pairs.py`, `segments.py`). Taught in notebook 04.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from aikit.bench import pairs, segments, streams
+from aikit.bench.stats import shown
+
+
+def run(
+    assistant,
+    n_streams: int = 280,
+    n_pairs: int = 60,
+    seed: int = 0,
+    real: Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    threshold: float | None = None,
+) -> dict:
+    """Measure a model on what training never draws, print it, and save it.
+
+    Parameters
+    ----------
+    n_streams : of each kind; ten of every sub-task are about a thousand events
+    n_pairs : counterfactual pairs; 0 = none
+    real : folders as for `Sources.with_real`, for a second set of streams; none = only the kit's own sounds
+    out : JSON file, replaced when all is done
+    threshold : respond when p(respond) reaches it; None = the checkpoint's own
+
+    Returns
+    -------
+    dict
+        ``synthetic`` and, with folders, ``real``: as `streams.evaluate`; ``pairs``: as `pairs.scores`;
+        ``segments``: one to five clips in a row, as `segments.run`.
+    """
+    report = {"synthetic": streams.run(assistant, n_streams, seed, threshold=threshold)}
+    if real:
+        report["real"] = streams.run(assistant, n_streams, seed, real, threshold=threshold)
+    if n_pairs:
+        report["pairs"] = pairs.run(assistant, n_pairs, seed, threshold)
+        both = report["pairs"]["both_right"]
+        print(f"{n_pairs} counterfactual pairs, {report['pairs']['n']} events that must differ: "
+              f"both right {shown(both['share'])}, 95 % {shown(both['interval'])}")  # fmt: skip
+    report["segments"] = segments.run(assistant, seed=seed)
+    segments.show(report["segments"])
+    if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    return report

@@ -178,9 +178,9 @@ def _listen(args) -> None:
     from aikit.audio import load_audio
 
     waveform = load_audio(args.file)  # before torch: a wrong path should not take seconds
-    import aikit
+    from aikit.bench.command import listener
 
-    events = aikit.load(args.model).listen(waveform, 16_000, args.instruction, args.threshold)
+    events = listener(args).listen(waveform, 16_000, args.instruction, args.threshold)
     for event in events:
         if args.json:
             print(json.dumps(event.to_dict(), ensure_ascii=False), flush=True)
@@ -296,10 +296,10 @@ def _lora(args) -> None:
 
 
 def _eval(args) -> None:
-    import aikit
+    from aikit.bench.command import listener
     from aikit.bench.evaluate import run
 
-    run(aikit.load(args.model), args.streams, args.pairs, args.seed, args.real, args.out, args.threshold)
+    run(listener(args), args.streams, args.pairs, args.seed, args.real, args.out, args.threshold)
 
 
 def _bench(args) -> None:

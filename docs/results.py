@@ -136,7 +136,11 @@ def training() -> str:
              "|---|---|---|---|---|"]  # fmt: skip
     logged = [json.loads(line) for line in (CARD.parent / "metrics.jsonl").read_text("utf-8").splitlines()]
     for number, stage in enumerate(recipe.STAGES):
-        last = [row for row in logged if row["stage"] == stage.name][-1]
+        rows = [row for row in logged if row["stage"] == stage.name]
+        if not rows:
+            lines.append(f"| {number} {stage.name} | not run | – | – | – |")
+            continue
+        last = rows[-1]
         losses = " / ".join(f"{last[key]:.2f}" if key in last else "–" for key in ("hear", "lm", "stream"))
         lines.append(f"| {number} {stage.name} | {last['step']} | {stage.batch} | {stage.learning_rate:g} | {losses} |")
     return "\n".join(lines)

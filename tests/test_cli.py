@@ -68,7 +68,7 @@ def test_a_file_of_nan_is_refused(tmp_path, capsys, model):
         (["train", "--out", "{tmp}", "--preset", "huge"], "choose one of"),
         (["train", "--out", "{tmp}", "--stages", "warp"], "choose from"),
         (["train", "--out", "{tmp}", "--real", "nowhere"], "no folder"),
-        (["bench", "proactive", "--model", "nowhere"], "config.json is missing"),
+        (["bench", "proactive", "--model", "nowhere"], "no model in nowhere"),
     ],
 )
 def test_wrong_arguments_say_what_to_do(tmp_path, capsys, arguments, says):

@@ -90,7 +90,7 @@ def _benchmark(parser, out: str, required: bool = False) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def _listener(args):
+def listener(args):
     """The model to ask; a small one on one thread, for its steps are too small to be shared."""
     import torch
 
@@ -131,7 +131,7 @@ def proactive(args) -> None:
     from aikit.bench.proactive import run
 
     report = run(
-        _listener(args), args.manifest, args.root, args.out, args.threshold, args.seed,
+        listener(args), args.manifest, args.root, args.out, args.threshold, args.seed,
         args.tier, args.streams, args.answers, _scorer(args), quiet=args.json,
     )  # fmt: skip
     if args.json:
@@ -204,7 +204,7 @@ def segments(args) -> None:
     from aikit.bench.segments import run, show
 
     report = run(
-        _listener(args),
+        listener(args),
         args.manifest,
         args.root,
         args.answers,
@@ -222,7 +222,7 @@ def inside(args) -> None:
     from aikit.bench.heads import show, study
     from aikit.synth.abilities import ABILITIES
 
-    report = study(_listener(args), args.abilities or tuple(ABILITIES), args.streams, args.seed)
+    report = study(listener(args), args.abilities or tuple(ABILITIES), args.streams, args.seed)
     if args.out:
         _write(args.out, report)
     _print(report) if args.json else show(report)

@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     lora.add_argument("--seed", type=int, default=0)
 
     evaluate = verbs.add_parser("eval", help="all that the kit says of a model: streams, pairs, segments")
-    evaluate.add_argument("--streams", type=int, default=280, help="of each kind; 280 hold 1,000 events")
+    evaluate.add_argument("--streams", type=int, default=168, help="of each kind; 168 hold 1,000 events")
     evaluate.add_argument("--pairs", type=int, default=60, help="counterfactual ones; 0 = none")
     evaluate.add_argument("--out", type=Path, help="write the scores here")
     evaluate.add_argument("--seed", type=int, default=0)

@@ -158,7 +158,7 @@ def filled(text: str, parts: dict[str, str]) -> str:
 def main(check: bool) -> int:
     """Rewrite or compare; 1 if a file differs in check mode."""
     parts = {
-        ROOT / "README.md": {"results": table()},
+        ROOT / "README.md": {"results": table(), "goals": goals()},
         CARD: {"results": table(), "goals": goals(), "tasks": by_task(), "training": training()},
     }
     differ = []

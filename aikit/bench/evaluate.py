@@ -16,7 +16,7 @@ from aikit.bench.stats import shown
 
 def run(
     assistant,
-    n_streams: int = 280,
+    n_streams: int = 168,
     n_pairs: int = 60,
     seed: int = 0,
     real: Sequence[str | Path] = (),
@@ -27,7 +27,7 @@ def run(
 
     Parameters
     ----------
-    n_streams : of each kind; ten of every sub-task are about a thousand events
+    n_streams : of each kind; six of every sub-task are about a thousand events
     n_pairs : counterfactual pairs; 0 = none
     real : folders as for `Sources.with_real`, for a second set of streams; none = only the kit's own sounds
     out : JSON file, replaced when all is done

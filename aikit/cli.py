@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"aikit: {_one_line(error)}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        extra = {"datasets": "data", "ray": "ray"}.get(error.name, "notebooks,demo")
+        extra = {"datasets": "data", "ray": "ray", "bitsandbytes": "quantised"}.get(error.name, "notebooks,demo")
         print(f"aikit: {error.name} is not installed; pip install 'aikit[{extra}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -59,7 +59,8 @@ def events_of(model, tokenizer, waveform, path, threshold):
 
 def test_static_shapes_say_what_eager_says(model, tokenizer, waveform, threshold):
     eager = events_of(model, tokenizer, waveform, "eager", threshold)
-    assert 0 < sum(event.kind == "respond" for event in eager) < 20
+    decisions = [event.kind for event in eager if event.kind in ("silent", "respond")]
+    assert 0 < decisions.count("respond") < len(decisions)
     same(events_of(model, tokenizer, waveform, "static", threshold), eager)
 
 

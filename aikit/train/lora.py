@@ -80,10 +80,10 @@ def quantise(model: AudioInteractionModel, bits: int) -> AudioInteractionModel:
 
     The tower, the norms and the two vocabulary tables stay as they are.
     """
-    import bitsandbytes as bnb
-
     if bits not in (4, 8):
         raise ValueError(f"a base can be held in 8 or 4 bits, not {bits}")
+    import bitsandbytes as bnb
+
     layers, device = model.decoder.model.layers, model.device
     for name, old in [(n, m) for n, m in layers.named_modules() if isinstance(m, nn.Linear)]:
         size, has_bias, weight = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aikit.bench.proactive import PAPER
+from aikit.bench.baselines import PAPER
 from aikit.charts import BLUE, RED, rows_of_axes, styled
 
 PATH = Path(__file__).parent / "figures" / "04_proactive_bench.png"

@@ -31,17 +31,6 @@ from aikit.bench.usefulness import Scorer, WordScorer, useful_replies
 
 MINI_BENCH = Path(__file__).resolve().parents[2] / "data_samples" / "mini_bench" / "manifest.jsonl"
 N_STREAMS = 60
-PAPER = {  # accuracy of the paper's model (paper §5); other clips than the mini benchmark's
-    "single": {
-        "Human Sound Signals": 0.564, "Daily Living Sounds": 0.681, "Equipment": 0.571, "Traffic": 0.649,
-        "Nature & Environment": 0.618, "Music": 0.667,
-    },
-    "multiple": {
-        "Human Sound Signals": 0.649, "Daily Living Sounds": 0.658, "Equipment": 0.557, "Traffic": 0.690,
-        "Nature & Environment": 0.618, "Music": 0.600,
-    },
-}  # fmt: skip
-PAPER_ALL = {"single": 0.612, "multiple": 0.628}
 
 
 # --- asking ----------------------------------------------------------------------------------------

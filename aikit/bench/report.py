@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from aikit.bench.proactive import PAPER, PAPER_ALL
+from aikit.bench.baselines import PAPER, PAPER_ALL
 from aikit.bench.stats import shown
 
 ROWS = ("accuracy", "balanced_accuracy", "hit_rate", "false_alarm_rate", "d_prime", "mcc")

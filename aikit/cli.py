@@ -277,7 +277,8 @@ def _lora(args) -> None:
     from aikit.model.shards import copy_beside, save_model
     from aikit.stream.assistant import SHIPPED, fetch
     from aikit.synth.corpus import read_corpus
-    from aikit.train.lora import LoraConfig, fine_tune, load_adapters, merge, process_state, quantise
+    from aikit.train.loop import process_state
+    from aikit.train.lora import LoraConfig, fine_tune, load_adapters, merge, quantise
 
     state, base = process_state(), fetch(args.model or SHIPPED)
     ai = aikit.load(base, str(state.device))

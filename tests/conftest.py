@@ -25,6 +25,22 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tokenizer(root):
+    """The tokenizer of the shipped checkpoint."""
+    from aikit.tokens import Tokenizer
+
+    return Tokenizer.load(root / "data_samples" / "checkpoint" / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def parts(tokenizer):
+    """A random model that a sound can move, and a tokenizer."""
+    from lively import lively_model
+
+    return lively_model(), tokenizer
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real recordings: ../shared/data, with esc10/, fsdd/ and psb/."""
     return _beside("data")

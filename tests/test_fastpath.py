@@ -13,7 +13,6 @@ from aikit.config import PRESETS, preset
 from aikit.model.modeling import AudioInteractionModel
 from aikit.stream import fastpath
 from aikit.stream.session import Session, SessionConfig, make_ring
-from aikit.tokens import Tokenizer
 
 NANO = preset("nano")
 needs_gpu = pytest.mark.skipif(
@@ -21,11 +20,6 @@ needs_gpu = pytest.mark.skipif(
     reason="needs a CUDA device: graphs cannot be captured without one",
 )
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return Tokenizer.load(root / "data_samples" / "checkpoint" / "tokenizer.json")
 
 
 @pytest.fixture(scope="module")

@@ -7,20 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lively import lively_model, same, sound, talkative
+from lively import same, sound, talkative
 
 from aikit.audio import MAX_RATE, AudioError
 from aikit.stream.session import Session
-from aikit.tokens import Tokenizer
 
 N_PUSHES = 10_000
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def parts(root):
-    tokenizer = Tokenizer.load(root / "data_samples" / "checkpoint" / "tokenizer.json")
-    return lively_model(), tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lively import lively_model, same, sound, talkative
+from lively import same, sound, talkative
 
 from aikit.audio import AudioError
 from aikit.stream.pool import SessionPool
 from aikit.stream.session import Session
-from aikit.tokens import Tokenizer
 
 INSTRUCTIONS = (
     "Listen, and help when help is needed.",
@@ -18,12 +17,6 @@ INSTRUCTIONS = (
     "Say nothing, unless it burns. " * 2,
 )
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def parts(root):
-    tokenizer = Tokenizer.load(root / "data_samples" / "checkpoint" / "tokenizer.json")
-    return lively_model(), tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,10 @@ from aikit.audio import AudioError
 from aikit.config import preset
 from aikit.model.processing import stream_mel
 from aikit.stream.session import Session, SessionConfig
-from aikit.tokens import DEFAULT_INSTRUCTION, EMOTIONS, Tokenizer
+from aikit.tokens import DEFAULT_INSTRUCTION, EMOTIONS
 
 torch.set_num_threads(1)
 SECONDS = 6
-
-
-@pytest.fixture(scope="module")
-def parts(root):
-    tokenizer = Tokenizer.load(root / "data_samples" / "checkpoint" / "tokenizer.json")
-    return lively_model(), tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -108,11 +108,6 @@ def _scorer(args):
     return Reranker(args.reranker) if args.reranker else None
 
 
-def _write(out: Path, report: dict) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
-
-
 def _print(report: dict) -> None:
     print(json.dumps(report, ensure_ascii=False, indent=1))
 
@@ -201,6 +196,7 @@ def compare(args) -> None:
 
 def segments(args) -> None:
     """Run the stability test of the paper."""
+    from aikit.bench.report import write_json
     from aikit.bench.segments import run, show
 
     report = run(
@@ -213,18 +209,19 @@ def segments(args) -> None:
         _scorer(args),
     )
     if args.out:
-        _write(args.out, report)
+        write_json(args.out, report)
     _print(report) if args.json else show(report)
 
 
 def inside(args) -> None:
     """Look inside a model."""
     from aikit.bench.heads import show, study
+    from aikit.bench.report import write_json
     from aikit.synth.abilities import ABILITIES
 
     report = study(listener(args), args.abilities or tuple(ABILITIES), args.streams, args.seed)
     if args.out:
-        _write(args.out, report)
+        write_json(args.out, report)
     _print(report) if args.json else show(report)
 
 

@@ -6,12 +6,13 @@ Knows which measurements belong together and where their numbers go. Does not kn
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from aikit.bench import pairs, segments, streams
+from aikit.bench.report import write_json
 from aikit.bench.stats import shown
+from aikit.synth.script import Sources
 
 
 def run(
@@ -39,17 +40,17 @@ def run(
         ``synthetic`` and, with folders, ``real``: as `streams.evaluate`; ``pairs``: as `pairs.scores`;
         ``segments``: one to five clips in a row, as `segments.run`.
     """
-    report = {"synthetic": streams.run(assistant, n_streams, seed, threshold=threshold)}
+    own = Sources.embedded(held_out=True)  # its clips are rendered once, for streams and pairs
+    report = {"synthetic": streams.run(assistant, n_streams, seed, threshold=threshold, sources=own)}
     if real:
         report["real"] = streams.run(assistant, n_streams, seed, real, threshold=threshold)
     if n_pairs:
-        report["pairs"] = pairs.run(assistant, n_pairs, seed, threshold)
+        report["pairs"] = pairs.run(assistant, own, n_pairs, seed, threshold)
         both = report["pairs"]["both_right"]
         print(f"{n_pairs} counterfactual pairs, {report['pairs']['n']} events that must differ: "
               f"both right {shown(both['share'])}, 95 % {shown(both['interval'])}")  # fmt: skip
     report["segments"] = segments.run(assistant, seed=seed)
     segments.show(report["segments"])
     if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        write_json(out, report)
     return report

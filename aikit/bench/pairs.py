@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from aikit.bench.stats import share
 from aikit.bench.streams import SEED_OFFSET, Judged, is_right, judge
 from aikit.synth.compose import Stream
+from aikit.synth.pairs import make_pair
+from aikit.synth.script import Sources
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,13 @@ def paired_events(pair: tuple[Stream, Stream], said: Sequence[Sequence], number:
     return [PairedEvent(number, a.label, (a, b)) for a, b in differ]
 
 
-def run(assistant, n_pairs: int = 60, seed: int = 0, threshold: float | None = None) -> dict:
-    """Let an assistant hear held-out pairs; see `scores`."""
+def run(
+    assistant, sources: Sources, n_pairs: int = 60, seed: int = 0, threshold: float | None = None
+) -> dict:
+    """Let an assistant hear pairs made of (held-out) sources; see `scores`."""
     from tqdm import trange
 
-    from aikit.synth.pairs import make_pair
-    from aikit.synth.script import Sources
-
-    sources, events = Sources.embedded(held_out=True), []
+    events = []
     for i in trange(n_pairs, desc="pairs", mininterval=1.0):
         pair = make_pair(sources, SEED_OFFSET + seed * 1_000_000 + i)
         said = [list(assistant.listen(s.waveform, 16_000, s.instruction, threshold)) for s in pair]

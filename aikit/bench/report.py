@@ -129,11 +129,17 @@ def write_report(out: str | Path, report: dict) -> None:
     write_files(out, report, "\n".join(map(markdown, parts)), drawings)
 
 
-def write_files(out: str | Path, report: dict, table: str, drawings: dict[str, Callable]) -> None:
-    """Write ``out`` (JSON) and beside it ``<stem>.md`` and ``<stem>.<name>.png``."""
+def write_json(out: str | Path, report: dict) -> Path:
+    """Write scores as JSON, its folder too if it is missing."""
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return out
+
+
+def write_files(out: str | Path, report: dict, table: str, drawings: dict[str, Callable]) -> None:
+    """Write ``out`` (JSON) and beside it ``<stem>.md`` and ``<stem>.<name>.png``."""
+    out = write_json(out, report)
     out.with_suffix(".md").write_text(table, encoding="utf-8")
     if find_spec("matplotlib") is None:
         print("no figures: they need matplotlib, pip install 'aikit[notebooks]'", file=sys.stderr)

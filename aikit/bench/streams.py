@@ -10,7 +10,6 @@ due replies that came, half the share of events that deserved none and got none.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aikit.bench.report import write_json
 from aikit.bench.stats import (
     decision_scores,
     normalised,
@@ -210,6 +210,7 @@ def run(
     real: Sequence[str | Path] = (),
     out: str | Path | None = None,
     threshold: float | None = None,
+    sources: Sources | None = None,
 ) -> dict:
     """Let an assistant hear held-out streams of every sub-task in turn, score it, print a table.
 
@@ -219,6 +220,7 @@ def run(
     real : folders as for `Sources.with_real`; their held-out folds and speakers are used
     out : write the scores here as JSON; None = nowhere
     threshold : respond when p(respond) reaches it; None = the checkpoint's own
+    sources : what the streams are made of, if it is there already; None = what ``real`` names
 
     Returns
     -------
@@ -229,7 +231,8 @@ def run(
 
     if n_streams < 1:
         raise ValueError(f"{n_streams} streams; give at least 1, and 28 for one of every sub-task")
-    sources, tasks, start = Sources.with_real(real, held_out=True), list(sub_tasks()), time.perf_counter()
+    sources, tasks = sources or Sources.with_real(real, held_out=True), list(sub_tasks())
+    start = time.perf_counter()
     rows, spare, seconds = [], 0, 0.0
     first = SEED_OFFSET + seed * 1_000_000
     for i in trange(n_streams, desc="streams", mininterval=1.0):
@@ -244,8 +247,7 @@ def run(
     }
     show(report)
     if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        write_json(out, report)
     return report
 
 

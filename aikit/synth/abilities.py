@@ -114,7 +114,7 @@ def make_stream(
     ValueError
         For an unknown ability or sub-task.
     """
-    script, rng, ability, sub_task = written(sources, seed, ability, sub_task, n_chunks)
+    script, rng, about = written(sources, seed, ability, sub_task, n_chunks)
     stream = compose(
         [*script.items, *([] if script.alone else backdrop(script))],
         rng,
@@ -124,19 +124,16 @@ def make_stream(
         gain_db=float(rng.uniform(-18, 3)),
         keep_layers=keep_layers,
     )
-    about = {"instruction": script.instruction, "rule": script.rule, "seed": seed}
-    about |= {"scenario": script.scenario.record(), "grounding": script.used()}
-    return replace(stream, ability=ability, sub_task=sub_task, **about)
+    return replace(stream, scenario=script.scenario.record(), grounding=script.used(), **about)
 
 
 def outline(
     sources: Sources, seed: int, ability: str | None = None, sub_task: str | None = None
 ) -> Stream:
     """The stream of `make_stream`, its foreground events and replies but no sound: enough to judge it by."""
-    script, _, ability, sub_task = written(sources, seed, ability, sub_task)
+    script, _, about = written(sources, seed, ability, sub_task)
     events, _ = place_foreground(script.items)
-    about = {"instruction": script.instruction, "rule": script.rule, "seed": seed}
-    return Stream(np.zeros(0, np.float32), (), tuple(events), ability, sub_task, **about)
+    return Stream(np.zeros(0, np.float32), (), tuple(events), **about)
 
 
 def written(
@@ -145,8 +142,8 @@ def written(
     ability: str | None = None,
     sub_task: str | None = None,
     n_chunks: int = N_CHUNKS,
-) -> tuple[Dialogue, np.random.Generator, str, str]:
-    """A stream's script, the state of chance after it, its ability and its sub-task."""
+) -> tuple[Dialogue, np.random.Generator, dict]:
+    """A stream's script, the state of chance after it, and what the stream says about itself."""
     rng = np.random.default_rng((seed, int(sources.held_out)))
     tasks = sub_tasks(ability)
     if sub_task in EXTRA:
@@ -159,7 +156,8 @@ def written(
     ability, recipe, _ = tasks[sub_task]
     script = Dialogue(sources, rng, n_chunks * AudioConfig().chunk_s - 0.9)
     write_script(recipe, script, interludes=sub_task not in EXTRA)
-    return script, rng, ability, sub_task
+    about = {"ability": ability, "sub_task": sub_task, "seed": seed}
+    return script, rng, about | {"instruction": script.instruction, "rule": script.rule}
 
 
 def all_texts() -> list[str]:

@@ -127,7 +127,6 @@ class Script:
         self.excluded: set[str] = set()  # labels that only the recipe itself may play
         self.quiet = False  # no chatter: somebody is being transcribed
         self.snr_db: float | None = None
-        self.ambience: str | None = None
         self.decisions: list[Decision] = []  # why each clip was taken
         self.layers: list[str] = []  # labels heard behind the foreground
         # apart, so that what is planned does not shift what a recipe draws

@@ -112,7 +112,7 @@ def train(config: TrainConfig, progress: bool = True, sources: Sources | None = 
     FloatingPointError
         When a loss is not finite; the checkpoint before it is kept.
     """
-    accelerator = _accelerator(config)
+    accelerator = open_accelerator(config.precision)
     config.out.mkdir(parents=True, exist_ok=True)
     with accelerator.main_process_first():
         tokenizer = _tokenizer(config)
@@ -217,13 +217,13 @@ def process_state():
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
-def _accelerator(config: TrainConfig):
-    """The device, the number of processes and the precision."""
+def open_accelerator(precision: str):
+    """The device, the number of processes and the precision; every process takes its share of a batch."""
     from accelerate import Accelerator, DataLoaderConfiguration
     from accelerate.state import AcceleratorState
 
-    automatic = config.precision == "auto"
-    precision = best_precision(process_state().device) if automatic else config.precision
+    if precision == "auto":
+        precision = best_precision(process_state().device)
     AcceleratorState._reset_state()  # a notebook may train twice, in two precisions
     return Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,

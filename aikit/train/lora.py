@@ -26,7 +26,7 @@ from aikit.model.processing import Example, collate, online_example
 from aikit.synth.compose import Stream
 from aikit.tokens import Tokenizer
 from aikit.train import recipe
-from aikit.train.loop import best_precision, process_state, schedule
+from aikit.train.loop import open_accelerator, schedule
 
 TARGETS = r"decoder\.model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"  # never the tower
 
@@ -135,7 +135,7 @@ def fine_tune(
     examples = [online_example(stream, tokenizer, model.shape) for stream in streams]
     if len(examples) < config.batch:
         raise ValueError(f"{len(examples)} streams do not fill one batch of {config.batch}")
-    accelerator = _accelerator(model, config.precision)
+    accelerator = open_accelerator(_precision(model, config.precision))
     adapted = add_adapters(model, config)
     adapted.train()
     model.tower.eval()  # a frozen tower keeps its statistics, too
@@ -157,19 +157,10 @@ def fine_tune(
     return losses
 
 
-def _accelerator(model: AudioInteractionModel, precision: str):
+def _precision(model: AudioInteractionModel, precision: str) -> str:
     """Half-precision weights need autocast to their own type: the adapters beside them are float32."""
-    from accelerate import Accelerator, DataLoaderConfiguration
-    from accelerate.state import AcceleratorState
-
-    if precision == "auto":
-        half = {torch.bfloat16: "bf16", torch.float16: "fp16"}
-        precision = half.get(model.dtype) or best_precision(process_state().device)
-    AcceleratorState._reset_state()  # a notebook may train twice, in two precisions
-    return Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-    )
+    half = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+    return half.get(model.dtype, precision) if precision == "auto" else precision
 
 
 def _loader(

@@ -110,6 +110,7 @@ def server(monkeypatch):
     ).start()
     yield server
     server.shutdown()
+    server.server_close()
 
 
 def planner(server, timeout_s: float = 5.0) -> ChatPlanner:
@@ -195,7 +196,8 @@ def test_no_answer_is_told_counted_and_in_the_end_not_waited_for(server, mood, e
         scenes = [by.plan(np.random.default_rng(seed)) for seed in range(5)]
     assert {scene.planner for scene in scenes} == {"rules, for chat tiny"}
     assert len(server.asked) == 9  # three questions of three tries; then it is given up
-    assert "it is not asked again" in str(told[-1].message) and by.counts["plan", "rules"] == 5
+    ours = [w for w in told if w.category is RuntimeWarning]  # whatever else the collector says meanwhile
+    assert "it is not asked again" in str(ours[-1].message) and by.counts["plan", "rules"] == 5
     assert not any(SECRET in str(w.message) for w in told)
 
 

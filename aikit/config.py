@@ -115,6 +115,13 @@ PRESETS: dict[str, ModelConfig] = {
         tower=TowerConfig(width=24, layers=1, heads=2, mlp=32, context_chunks=2, stem_channels=(4, 4, 8)),
         decoder=DecoderConfig(width=16, layers=2, heads=2, kv_heads=1, mlp=32),
     ),
+    # for lessons: learns a little while one watches (notebook 02, `aikit train --ablate`)
+    "mini": ModelConfig(
+        "mini",
+        audio=AudioConfig(n_mels=32),
+        tower=TowerConfig(width=64, layers=2, heads=4, mlp=128, context_chunks=4, stem_channels=(8, 16, 32)),
+        decoder=DecoderConfig(width=96, layers=2, heads=4, kv_heads=2, mlp=192),
+    ),
     # the shipped checkpoint: about 4.6 M parameters, trains on two CPU cores
     "tiny": ModelConfig(),
     # about 30 M: a T4 or better

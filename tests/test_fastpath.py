@@ -1,6 +1,7 @@
 """Fast paths: the functions that a graph captures, called plainly, equal the oracle; graphs where a GPU is."""
 
 import logging
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +12,7 @@ from lively import lively_model, same, sound, talkative
 
 from aikit.config import PRESETS, preset
 from aikit.model.modeling import AudioInteractionModel
-from aikit.stream import fastpath
+from aikit.stream import fastpath, packed
 from aikit.stream.session import Session, SessionConfig, make_ring
 
 NANO = preset("nano")
@@ -206,12 +207,37 @@ def test_half_types_stay_near_float32(tokenizer, waveform, dtype):
 def test_without_a_gpu_one_line_says_so(model, caplog):
     ring = make_ring(model, SessionConfig(), 20)
     with caplog.at_level(logging.WARNING, logger="aikit"):
-        assert fastpath.pick_path(model, ring).name == "eager"
+        assert fastpath.pick_path(model, ring).name == "packed"
         assert not caplog.records  # auto is not a wish
         assert fastpath.pick_path(model, ring, "graph").name == "eager"
     assert len(caplog.records) == 1 and "CUDA" in caplog.text
     with pytest.raises(ValueError, match="choose one of auto, eager"):
         fastpath.pick_path(model, ring, "warp")
+
+
+def test_packed_matrices_say_what_eager_says(model, tokenizer, waveform, threshold):
+    eager = events_of(model, tokenizer, waveform, "eager", threshold)
+    same(events_of(model, tokenizer, waveform, "packed", threshold), eager)
+
+
+def test_a_changed_weight_is_packed_again_and_what_cannot_be_packed_is_left_alone(model, monkeypatch):
+    decoder = deepcopy(model.decoder.model)
+    first = packed.packed(decoder)
+    assert packed.packed(decoder) is first
+    x = torch.randn(3, model.shape.decoder.width)
+    with torch.no_grad():
+        decoder.layers[0].mlp.up_proj.weight.mul_(2.0)
+    again = packed.packed(decoder)
+    assert again is not first
+    torch.testing.assert_close(again.layers[0].mlp(x), decoder.layers[0].mlp(x), atol=1e-5, rtol=1e-5)
+
+    assert packed.can_pack(decoder)
+    handle = decoder.layers[0].self_attn.o_proj.register_forward_hook(lambda *_: None)
+    assert not packed.can_pack(decoder)  # a hook wants to see what passes
+    handle.remove()
+    assert not packed.can_pack(deepcopy(decoder).half())
+    monkeypatch.setattr(packed, "MOST_BYTES", 1000)
+    assert not packed.can_pack(decoder)
 
 
 def test_the_head_of_a_processor_is_read_by_columns_and_saved_as_ever(

@@ -10,6 +10,7 @@ due replies that came, half the share of events that deserved none and got none.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -30,11 +31,11 @@ from aikit.bench.stats import (
     word_errors,
 )
 from aikit.config import AudioConfig
-from aikit.synth.abilities import Sources, make_stream, sub_tasks
-from aikit.synth.compose import SoundEvent, Stream
+from aikit.synth.abilities import N_CHUNKS, Sources, make_stream, sub_tasks
+from aikit.synth.compose import Stream
 from aikit.synth.ontology import ontology
 
-EARLY, LATE = 1, 2  # chunks that a reply may come before or after it is due
+EARLY_S, LATE_S = 0.4, 0.8  # that a reply may come before or after it is due: 1 and 2 chunks
 SEED_OFFSET = 2**41  # training draws its seeds below 2**40
 SIMILAR = 0.5  # of the words: less is not advice on any known hazard
 
@@ -54,6 +55,9 @@ class Judged:
     wanted: str = ""
     said: str = ""
     spoken: bool = False  # what was wanted is what was spoken: a transcription
+    delay_s: float | None = (
+        None  # of a due reply that came: from the end of its event to the end of its chunk
+    )
 
     @property
     def right(self) -> bool:
@@ -62,12 +66,20 @@ class Judged:
 
 
 # --- moments ---------------------------------------------------------------------------------------
-def align(due: Sequence[int], given: Sequence[int]) -> list[tuple[int, int]]:
+def window(audio: AudioConfig = AudioConfig()) -> tuple[int, int]:
+    """By how many chunks a reply may come early, and late."""
+    early, late = (math.ceil(round(s / audio.chunk_s, 6)) for s in (EARLY_S, LATE_S))
+    return early, late
+
+
+def align(
+    due: Sequence[int], given: Sequence[int], early: int = 1, late: int = 2
+) -> list[tuple[int, int]]:
     """Pair due replies with given ones: as many pairs as can be, then as near as can be.
 
     Parameters
     ----------
-    due, given : chunks, ascending. A reply may come `EARLY` chunks before it is due or `LATE` after; pairs
+    due, given : chunks, ascending. A reply may come ``early`` chunks before it is due or ``late`` after; pairs
         never cross. (A greedy search gives dense digits the wrong partner, and loses some.)
 
     Returns
@@ -79,7 +91,7 @@ def align(due: Sequence[int], given: Sequence[int]) -> list[tuple[int, int]]:
         new = [row[0]]
         for j, came in enumerate(given):
             options = [row[j + 1], new[j]]
-            if -EARLY <= came - wanted <= LATE:
+            if -early <= came - wanted <= late:
                 n, near, pairs = row[j]
                 options.append((n + 1, near - abs(came - wanted), (*pairs, (i, j))))
             new.append(max(options, key=lambda option: option[:2]))
@@ -95,22 +107,24 @@ def judge(stream: Stream, said: Sequence, number: int = 0) -> tuple[list[Judged]
     said : the session's events
 
     A reply that is nobody's partner is the false alarm of the event that deserved none and during which,
-    or up to `LATE` chunks after which, it came; such an event counts once, however often one came.
+    or up to `LATE_S` after which, it came; such an event counts once, however often one came.
     """
-    chunk_s = AudioConfig().chunk_s
+    grid, (early, late) = stream.audio, window(stream.audio)
     p_respond = [event.p_respond for event in said if event.kind in ("silent", "respond")]
-    given = [(round(e.time_s / chunk_s) - 1, e.text) for e in said if e.kind == "end"]
-    events = sorted((e for e in stream.events if e.role == "foreground"), key=SoundEvent.chunk)
+    given = [(round(e.time_s / grid.chunk_s) - 1, e.text) for e in said if e.kind == "end"]
+    events = sorted(
+        (e for e in stream.events if e.role == "foreground"), key=lambda event: event.chunk(grid)
+    )
     due = [event for event in events if event.reply is not None]
-    pairs = dict(align([event.chunk() for event in due], [chunk for chunk, _ in given]))
+    pairs = dict(align([e.chunk(grid) for e in due], [chunk for chunk, _ in given], early, late))
     spare = [chunk for j, (chunk, _) in enumerate(given) if j not in pairs.values()]
     partner = {id(due[i]): given[j] for i, j in pairs.items()}
-    in_time = {c for e in due for c in range(e.chunk() - EARLY, e.chunk() + LATE + 1)}
+    in_time = {c for e in due for c in range(e.chunk(grid) - early, e.chunk(grid) + late + 1)}
     rows = []
     for event in events:
-        wanted, end = event.reply is not None, event.chunk()
-        first = end - EARLY if wanted else int(event.start_s / chunk_s)
-        chunks = range(max(0, first), min(end + LATE + 1, len(p_respond)))
+        wanted, end = event.reply is not None, event.chunk(grid)
+        first = end - early if wanted else int(event.start_s / grid.chunk_s)
+        chunks = range(max(0, first), min(end + late + 1, len(p_respond)))
         came, text = partner.get(id(event), (None, ""))
         replied = came is not None if wanted else any(chunk in chunks for chunk in spare)
         p_max = max((p_respond[c] for c in chunks if wanted or c not in in_time), default=0.0)
@@ -118,6 +132,7 @@ def judge(stream: Stream, said: Sequence, number: int = 0) -> tuple[list[Judged]
             number, stream.ability, stream.sub_task, event.label, wanted, replied, p_max,
             None if came is None else came - end, event.reply or "", text,
             normalised(event.text) == normalised(event.reply or "-"),
+            None if came is None else (came + 1) * grid.chunk_s - event.end_s,
         ))  # fmt: skip
     return rows, len(spare)
 
@@ -166,7 +181,9 @@ def transcripts(rows: Sequence[Judged], seed: int = 0) -> dict:
     digits = [row for row in rows if row.due and re.fullmatch(r"[\d ]+", row.wanted)]
     lines = [row for row in rows if row.spoken and row.ability == "real-time ASR"]
     parts = {"digit_errors": digits, "word_errors": lines}
-    return {k: word_errors([r.wanted for r in v], [r.said for r in v], seed) for k, v in parts.items()}
+    return {
+        k: word_errors([r.wanted for r in v], [r.said for r in v], seed) for k, v in parts.items()
+    }
 
 
 def collect_p_respond(rows: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray]:
@@ -191,7 +208,9 @@ def evaluate(rows: Sequence[Judged], spare: int, minutes: float, seed: int = 0) 
     groups, points = [row.stream for row in rows], threshold_curve(due, p_max)
     constant = {"always silent": np.zeros_like(due), "at every event": np.ones_like(due)}
     by_task = {task: [r for r in rows if r.sub_task == task] for task in sub_tasks()}
-    by_ability = {name: [r for r in rows if r.ability == name] for name, _, _ in sub_tasks().values()}
+    by_ability = {
+        name: [r for r in rows if r.ability == name] for name, _, _ in sub_tasks().values()
+    }
     return summary(rows, seed) | transcripts(rows, seed) | {
         "minutes": round(minutes, 2),
         "unasked_replies_per_minute": spare / minutes,
@@ -227,20 +246,10 @@ def run(
     dict
         As `evaluate`, with ``threshold`` and ``seconds``.
     """
-    from tqdm import trange
-
-    if n_streams < 1:
-        raise ValueError(f"{n_streams} streams; give at least 1, and 28 for one of every sub-task")
-    sources, tasks = sources or Sources.with_real(real, held_out=True), list(sub_tasks())
+    sources = sources or Sources.with_real(real, held_out=True)
     start = time.perf_counter()
-    rows, spare, seconds = [], 0, 0.0
-    first = SEED_OFFSET + seed * 1_000_000
-    for i in trange(n_streams, desc="streams", mininterval=1.0):
-        stream = make_stream(sources, first + i, sub_task=tasks[i % len(tasks)])
-        said = list(assistant.listen(stream.waveform, 16_000, stream.instruction, threshold))
-        judged, unasked = judge(stream, said, i)
-        rows, spare, seconds = rows + judged, spare + unasked, seconds + stream.duration_s
-    report = evaluate(rows, spare, seconds / 60, seed) | {
+    rows, spare, minutes = heard(assistant, sources, list(sub_tasks()), n_streams, seed, threshold)
+    report = evaluate(rows, spare, minutes, seed) | {
         "n_streams": n_streams,
         "threshold": assistant.config.threshold if threshold is None else threshold,
         "seconds": round(time.perf_counter() - start, 1),
@@ -249,6 +258,38 @@ def run(
     if out is not None:
         write_json(out, report)
     return report
+
+
+def heard(
+    assistant,
+    sources: Sources,
+    tasks: Sequence[str],
+    n_streams: int,
+    seed: int = 0,
+    threshold: float | None = None,
+    grid: AudioConfig = AudioConfig(),
+) -> tuple[list[Judged], int, float]:
+    """Let an assistant hear held-out streams of 24 s of these sub-tasks in turn.
+
+    Returns
+    -------
+    list of Judged, int, float
+        Every foreground event; replies that nothing deserved; minutes of audio.
+    """
+    from tqdm import trange
+
+    if n_streams < 1:
+        raise ValueError(f"{n_streams} streams; give at least 1, and 28 for one of every sub-task")
+    first = SEED_OFFSET + seed * 1_000_000
+    n_chunks = round(N_CHUNKS * AudioConfig().chunk_s / grid.chunk_s)
+    rows, spare, seconds = [], 0, 0.0
+    for i in trange(n_streams, desc="streams", mininterval=1.0):
+        task = tasks[i % len(tasks)]
+        stream = make_stream(sources, first + i, None, task, n_chunks, audio=grid)
+        said = list(assistant.listen(stream.waveform, 16_000, stream.instruction, threshold))
+        judged, unasked = judge(stream, said, i)
+        rows, spare, seconds = rows + judged, spare + unasked, seconds + stream.duration_s
+    return rows, spare, seconds / 60
 
 
 def show(report: dict) -> None:

@@ -1,4 +1,4 @@
-"""The three forwards of a session over one ring: encode, listen, decode; eagerly, compiled, or as CUDA graphs.
+"""The three forwards of a session over one ring: encode, listen, decode; eagerly, packed, compiled, or as graphs.
 
 Knows fixed shapes, device buffers and which logits are wanted. Does not know waveforms, text or
 thresholds. Taught in notebook 03.
@@ -21,6 +21,7 @@ from torch import Tensor
 from aikit.model.modeling import AudioInteractionModel
 from aikit.model.tower import TowerState
 from aikit.stream.cache import RingCache, feed
+from aikit.stream.packed import can_pack, packed
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class EagerPath:
 
     def __init__(self, model: AudioInteractionModel, ring: RingCache):
         self.model, self.ring, layout = model, ring, model.layout
+        self.decoder = model.decoder.model  # what `feed` goes through
         block = [layout.silent, *layout.block(model.shape.audio.frames_per_chunk)]
         self.block = torch.tensor(block, device=model.device)  # what a chunk adds: 13 positions
         self.controls = torch.tensor(layout.controls, device=model.device)
@@ -60,7 +62,7 @@ class EagerPath:
             embeddings = self.model.embed(piece[None]).expand(len(self.ring.rows), -1, -1)
             active = torch.zeros(embeddings.shape[:2], dtype=torch.bool, device=piece.device)
             active[row] = True
-            feed(self.model.decoder.model, embeddings, self.ring, active, self.ring.used)
+            feed(self.decoder, embeddings, self.ring, active, self.ring.used)
 
     @torch.inference_mode()
     def listen(self, pending: dict[int, int | None], frames: Tensor) -> list[float]:
@@ -115,17 +117,25 @@ class EagerPath:
         ids[:, 0] = pending
         blocks = self.model.embed(ids).unflatten(1, (-1, per_chunk))
         blocks[:, :, 2:-1] = frames.view(*blocks[:, :, 2:-1].shape)
-        hidden = feed(
-            self.model.decoder.model, blocks.flatten(1, 2), self.ring, active, self._used()
-        )
+        hidden = feed(self.decoder, blocks.flatten(1, 2), self.ring, active, self._used())
         silent, respond = self.model.logits(hidden, self.controls).float().unbind(-1)
         return respond - silent
 
     def _decode(self, tokens: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         embeddings = self.model.embed(tokens[:, None])
-        hidden = feed(self.model.decoder.model, embeddings, self.ring, active, self._used())
+        hidden = feed(self.decoder, embeddings, self.ring, active, self._used())
         logits = self.model.logits(hidden).float()
         return (logits + self.legal).argmax(-1), logits
+
+
+class PackedPath(EagerPath):
+    """Eager, with the decoder's matrices packed for a processor; see `packed.py`."""
+
+    name = "packed"
+
+    def __init__(self, model: AudioInteractionModel, ring: RingCache):
+        super().__init__(model, ring)
+        self.decoder = packed(self.decoder)
 
 
 class StaticPath(EagerPath):
@@ -235,7 +245,7 @@ def _tensors(state: TowerState | None) -> list[Tensor]:
     return [] if state is None else [state.mel, *state.keys, *state.values]
 
 
-PATHS = {path.name: path for path in (EagerPath, StaticPath, CompiledPath, GraphPath)}
+PATHS = {path.name: path for path in (EagerPath, PackedPath, StaticPath, CompiledPath, GraphPath)}
 
 
 def pick_path(model: AudioInteractionModel, ring: RingCache, name: str = "auto") -> EagerPath:
@@ -243,7 +253,8 @@ def pick_path(model: AudioInteractionModel, ring: RingCache, name: str = "auto")
 
     Parameters
     ----------
-    name : "auto" (graphs on a CUDA device, else eager), "eager", "static", "compile" or "graph"
+    name : "auto" (graphs on a CUDA device, packed on a processor where that can be, else eager), "eager",
+        "packed", "static", "compile" or "graph"
 
     Raises
     ------
@@ -257,6 +268,8 @@ def pick_path(model: AudioInteractionModel, ring: RingCache, name: str = "auto")
         log.warning(
             "CUDA graphs need a CUDA device; this model is on %s and runs eagerly", model.device
         )
-    if not on_gpu and name in ("auto", "graph"):
+    if name in ("auto", "packed") and can_pack(model.decoder.model):
+        return PackedPath(model, ring)
+    if not on_gpu and name in ("auto", "packed", "graph"):
         return EagerPath(model, ring)
     return GraphPath(model, ring) if name == "auto" else PATHS[name](model, ring)

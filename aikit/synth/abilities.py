@@ -101,20 +101,22 @@ def make_stream(
     sub_task: str | None = None,
     n_chunks: int = N_CHUNKS,
     keep_layers: bool = False,
+    audio: AudioConfig = AudioConfig(),
 ) -> Stream:
     """Make one stream; the same sources and arguments give the same bytes.
 
     Parameters
     ----------
     ability, sub_task : fix either, or leave them to chance
-    n_chunks : length in chunks of 400 ms
+    n_chunks : length in chunks
+    audio : the grid; chunks of 400 ms
 
     Raises
     ------
     ValueError
         For an unknown ability or sub-task.
     """
-    script, rng, about = written(sources, seed, ability, sub_task, n_chunks)
+    script, rng, about = written(sources, seed, ability, sub_task, n_chunks * audio.chunk_s)
     stream = compose(
         [*script.items, *([] if script.alone else backdrop(script))],
         rng,
@@ -123,6 +125,7 @@ def make_stream(
         n_chunks=n_chunks,
         gain_db=float(rng.uniform(-18, 3)),
         keep_layers=keep_layers,
+        config=audio,
     )
     return replace(stream, scenario=script.scenario.record(), grounding=script.used(), **about)
 
@@ -141,7 +144,7 @@ def written(
     seed: int,
     ability: str | None = None,
     sub_task: str | None = None,
-    n_chunks: int = N_CHUNKS,
+    length_s: float = N_CHUNKS * AudioConfig().chunk_s,
 ) -> tuple[Dialogue, np.random.Generator, dict]:
     """A stream's script, the state of chance after it, and what the stream says about itself."""
     rng = np.random.default_rng((seed, int(sources.held_out)))
@@ -154,7 +157,7 @@ def written(
     elif sub_task not in tasks:
         raise ValueError(f"no sub-task {sub_task!r}; choose one of: {', '.join(tasks)}")
     ability, recipe, _ = tasks[sub_task]
-    script = Dialogue(sources, rng, n_chunks * AudioConfig().chunk_s - 0.9)
+    script = Dialogue(sources, rng, length_s - 0.9)
     write_script(recipe, script, interludes=sub_task not in EXTRA)
     about = {"ability": ability, "sub_task": sub_task, "seed": seed}
     return script, rng, about | {"instruction": script.instruction, "rule": script.rule}

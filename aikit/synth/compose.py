@@ -68,7 +68,7 @@ class SoundEvent:
 class Stream:
     """One training or test item: a waveform and all that is true of it."""
 
-    waveform: np.ndarray  # float32 [n_chunks * 6400]
+    waveform: np.ndarray  # float32 [n_chunks * 6400]; 6400 on the usual grid of 400 ms
     timeline: tuple[Reply, ...]
     events: tuple[SoundEvent, ...]
     ability: str = ""
@@ -79,11 +79,12 @@ class Stream:
     scenario: dict = field(default_factory=dict)  # the planned scene, as `Scenario.record` gives it
     grounding: tuple[Decision, ...] = ()  # why each clip was taken
     layers: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    audio: AudioConfig = AudioConfig()  # the grid that it was composed on
 
     @property
     def n_chunks(self) -> int:
         """Length in chunks."""
-        return len(self.waveform) // AudioConfig().chunk_samples
+        return len(self.waveform) // self.audio.chunk_samples
 
     @property
     def duration_s(self) -> float:
@@ -145,7 +146,9 @@ def place_foreground(
     events, now = [], 0.0
     for item in items:
         start = now + item.gap_s
-        end = start + item.clip.duration_s - 1e-4  # an end on the border belongs to the chunk before
+        end = (
+            start + item.clip.duration_s - 1e-4
+        )  # an end on the border belongs to the chunk before
         late = end % config.chunk_s - (config.chunk_s - HEARING_S)
         if late > 0:
             start += HEARING_S - late + 0.01
@@ -229,7 +232,7 @@ def compose(
     )
     mix = np.sum(list(layers.values()), axis=0, dtype=np.float32)
     events.sort(key=lambda event: event.start_s)
-    return Stream(mix, timeline, tuple(events), layers=layers if keep_layers else {})
+    return Stream(mix, timeline, tuple(events), layers=layers if keep_layers else {}, audio=config)
 
 
 def _scatter(

@@ -441,11 +441,14 @@ def silence(s: Dialogue) -> Turns:
 
 
 def dictation(s: Dialogue) -> Turns:
-    """Words in random order, for stage 0 alone: nobody has to answer them."""
+    """Words in random order, which only ears can tell; half of the time somebody wants them written."""
+    s.quiet = True
+    if s.chance(0.5):
+        s.instruct("write sentences")
     while True:
         language = "es" if s.chance(0.15) else "en"
         text = " ".join(s.rng.choice(words(language), s.rng.integers(2, 8)))
-        s.speech(text, f"talk {language}", language)
+        s.speech(text, f"talk {language}", language, written=text)
         s.items[-1] = replace(s.items[-1], gap_s=float(s.rng.uniform(0.1, 0.6)))
         if s.chance(0.3):  # every sentence another voice
             s.voice = s.pick(s.sources.voices)

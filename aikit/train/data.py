@@ -56,7 +56,9 @@ class StageData(Dataset):
     config: ModelConfig
     seed: int = 0
     n_chunks: int = N_CHUNKS
-    number: int = field(default=0)  # of the stage, so that stages do not repeat each other's streams
+    number: int = field(
+        default=0
+    )  # of the stage, so that stages do not repeat each other's streams
 
     def __len__(self) -> int:
         return self.stage.steps * self.stage.batch
@@ -65,23 +67,23 @@ class StageData(Dataset):
         rng = np.random.default_rng((self.seed, self.number, index))
         seed = int(rng.integers(2**40))
         if self.stage.layout != "offline":
-            stream = make_stream(
-                self.sources, seed, sub_task=draw_sub_task(self.stage, rng), n_chunks=self.n_chunks
-            )
+            task, grid = draw_sub_task(self.stage, rng), self.config.audio
+            stream = make_stream(self.sources, seed, None, task, self.n_chunks, audio=grid)
             example = online_example(stream, self.tokenizer, self.config)
-            return example, hearing_targets(stream, self.config)
+            return example, hearing_targets(stream, self.config, self.tokenizer)
         return self._offline(seed, rng)
 
     def _offline(self, seed: int, rng: np.random.Generator) -> tuple[Example, HearingTargets]:
         """Several single turns of one short stream cost one synthesis; take one of them."""
         while True:
             task = draw_sub_task(self.stage, rng)
-            stream = make_stream(self.sources, seed, sub_task=task, n_chunks=N_CHUNKS // 2)
+            stream = make_stream(self.sources, seed, None, task, N_CHUNKS // 2)
             if turn := single_turn(stream, rng):
                 example = offline_example(*turn, self.tokenizer, self.config)
                 n = example.mel.shape[1] // self.config.audio.mel_per_chunk
-                empty = Stream(np.zeros(n * self.config.audio.chunk_samples, np.float32), (), ())
-                return example, hearing_targets(empty, self.config)
+                silence = np.zeros(n * self.config.audio.chunk_samples, np.float32)
+                empty = Stream(silence, (), (), audio=self.config.audio)
+                return example, hearing_targets(empty, self.config, self.tokenizer)
             seed += 1
 
     def collate(self, rows: list[tuple[Example, HearingTargets]]) -> TrainingBatch:

@@ -1,15 +1,23 @@
-"""Stage 0: what a tower that starts from nothing is taught to hear.
+"""What a model that starts from nothing is taught to hear, beside when to speak and what to say.
 
-Knows frame labels and the three losses that teach them. Does not know tokens or decisions. Taught in
+Knows what is heard in a stream and the losses that teach it. Does not know replies or decisions. Taught in
 notebook 02.
 
 The paper's tower comes pretrained; ours learns, from the events that a composed stream knows about, (i)
 which sounds are there in each 40 ms frame, (ii) which sound ended in each chunk, and (iii) the phonemes of
 what is said (CTC). The head that does so is thrown away after training.
+
+The paper's decoder, too, has read and heard before. Ours learns from replies alone to find the words of a
+sentence among hundreds of frames, and takes long to notice that it has to. So half-way up the decoder, at the
+positions of the frames, it is also taught (iv) the words that are being said (CTC again, read off with its own
+output matrix); the upper half then finds them there.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,11 +25,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from aikit.config import ModelConfig
+from aikit.model.modeling import AudioInteractionModel
 from aikit.synth.compose import Stream
 from aikit.synth.ontology import ontology
 from aikit.synth.speech import PHONEMES, phonemes
+from aikit.tokens import Tokenizer
 
 BLANK = 0  # CTC's "nothing"; phoneme i of PHONEMES has id i + 1
 ACTIVE_WEIGHT = 4.0  # most labels are absent from most frames
@@ -30,6 +41,12 @@ ACTIVE_WEIGHT = 4.0  # most labels are absent from most frames
 def sound_labels() -> list[str]:
     """The classes of the head: every label of the ontology, and speech."""
     return [*sorted(ontology()), "speech"]
+
+
+def spoken_pieces(text: str, tokenizer: Tokenizer) -> list[int]:
+    """CTC targets of a text as the decoder would write it: small letters, each word after a space."""
+    bare = re.sub(r"[^\w\s']", "", text.lower())
+    return tokenizer.encode(" " + bare)
 
 
 @lru_cache(maxsize=10_000)
@@ -45,9 +62,10 @@ class HearingTargets:
     active: np.ndarray  # bool [F, L]: sounds in that frame
     ended: np.ndarray  # bool [n, L]: a foreground sound ended in that chunk
     phonemes: list[int]  # what is said, in order
+    pieces: list[int]  # the same, in the decoder's own tokens
 
 
-def hearing_targets(stream: Stream, config: ModelConfig) -> HearingTargets:
+def hearing_targets(stream: Stream, config: ModelConfig, tokenizer: Tokenizer) -> HearingTargets:
     """Read the targets off a stream's events."""
     labels = {label: i for i, label in enumerate(sound_labels())}
     frame_s = config.audio.frame_ms / 1000
@@ -55,6 +73,7 @@ def hearing_targets(stream: Stream, config: ModelConfig) -> HearingTargets:
     active = np.zeros((n_frames, len(labels)), bool)
     ended = np.zeros((stream.n_chunks, len(labels)), bool)
     said: list[int] = []
+    pieces: list[int] = []
     for event in stream.events:
         if event.label not in labels:
             continue  # a folder of the user's may have labels of its own
@@ -64,7 +83,8 @@ def hearing_targets(stream: Stream, config: ModelConfig) -> HearingTargets:
             ended[event.chunk(config.audio), column] = True
             if event.text:
                 said += phoneme_ids(event.text, event.language)
-    return HearingTargets(active, ended, said)
+                pieces += spoken_pieces(event.text, tokenizer)
+    return HearingTargets(active, ended, said, pieces)
 
 
 class HearingHead(nn.Module):
@@ -88,19 +108,51 @@ class HearingHead(nn.Module):
         return (
             _detection_loss(self.active(frames), active)
             + _detection_loss(self.ended(last), ended)
-            + self._spelling_loss(frames, targets)
+            + spelling_loss(list(self.phonemes(frames)), [t.phonemes for t in targets], BLANK)
         )
 
-    def _spelling_loss(self, frames: Tensor, targets: list[HearingTargets]) -> Tensor:
-        """CTC a frame. (torch's own mean divides by the targets: it explodes on sparse streams.)"""
-        log_probs = self.phonemes(frames).float().log_softmax(-1).transpose(0, 1)
-        lengths = torch.tensor([len(t.phonemes) for t in targets])
-        flat = torch.tensor([p for t in targets for p in t.phonemes], dtype=torch.long)
-        n_frames = torch.full((len(targets),), frames.shape[1])
-        total = F.ctc_loss(
-            log_probs, flat.to(frames.device), n_frames, lengths, BLANK, "sum", zero_infinity=True
-        )
-        return 5.0 * total / (len(targets) * frames.shape[1])
+
+@contextmanager
+def half_way_up(decoder: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the hidden states of the decoder's middle layer while it works."""
+    layers, found = decoder.model.layers, []
+    middle = layers[(len(layers) - 1) // 2]
+    handle = middle.register_forward_hook(lambda layer, inputs, output: found.append(output))
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def words_loss(
+    model: AudioInteractionModel, hidden: Tensor, input_ids: Tensor, targets: list[HearingTargets]
+) -> Tensor:
+    """How well the hidden states ``[B, T, D]`` of a layer of the decoder spell what is said, at its frames.
+
+    They are read off as the last layer's are, by the final norm and the output matrix; where no piece of a
+    word ends, the frame's own token stands for "nothing".
+    """
+    blank = model.layout.frame
+    logits = [
+        model.logits(model.decoder.model.norm(row[ids == blank]))
+        for row, ids in zip(hidden, input_ids, strict=True)
+    ]
+    return spelling_loss(logits, [t.pieces for t in targets], blank)
+
+
+def spelling_loss(logits: list[Tensor], targets: list[list[int]], blank: int) -> Tensor:
+    """CTC a frame; ``logits[b]`` is ``[F_b, symbols]``.
+
+    (torch's own mean divides by the targets: it explodes on streams in which little is said.)
+    """
+    device, n_frames = logits[0].device, torch.tensor([len(row) for row in logits])
+    log_probs = pad_sequence(logits).float().log_softmax(-1)
+    lengths = torch.tensor([len(symbols) for symbols in targets])
+    flat = torch.tensor([symbol for symbols in targets for symbol in symbols], dtype=torch.long)
+    total = F.ctc_loss(
+        log_probs, flat.to(device), n_frames, lengths, blank, "sum", zero_infinity=True
+    )
+    return 5.0 * total / n_frames.sum()
 
 
 def _detection_loss(logits: Tensor, target: Tensor) -> Tensor:

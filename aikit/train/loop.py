@@ -25,7 +25,7 @@ from aikit.synth.abilities import N_CHUNKS, Sources, all_texts
 from aikit.tokens import Tokenizer
 from aikit.train import folder, recipe
 from aikit.train.data import StageData, TrainingBatch
-from aikit.train.hearing import HearingHead
+from aikit.train.hearing import HearingHead, half_way_up, words_loss
 from aikit.train.recipe import Stage
 
 
@@ -63,15 +63,19 @@ class Trainee(nn.Module):
             losses["hear"] = self.head(tower_frames, data.hearing)
             losses["loss"] = losses["loss"] + stage.hear_weight * losses["hear"]
         if stage.layout != "hear":
-            out = self.model(
-                batch.input_ids,
-                self.model.adapter(tower_frames),
-                labels_stream=batch.labels_stream,
-                labels_lm=batch.labels_lm,
-                counts=counts,
-            )
+            with half_way_up(self.model.decoder) as hidden:
+                out = self.model(
+                    batch.input_ids,
+                    self.model.adapter(tower_frames),
+                    labels_stream=batch.labels_stream,
+                    labels_lm=batch.labels_lm,
+                    counts=counts,
+                )
             losses |= {"lm": out.loss_lm, "stream": out.loss_stream}
             losses["loss"] = losses["loss"] + out.loss
+            if "hear" in losses:
+                losses["words"] = words_loss(self.model, hidden[0], batch.input_ids, data.hearing)
+                losses["loss"] = losses["loss"] + stage.hear_weight * losses["words"]
         return losses
 
     def train_only(self, parts: tuple[str, ...]) -> None:

@@ -58,13 +58,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     train = verbs.add_parser("train", help="train a model; the same command resumes")
     train.add_argument("--out", type=Path, required=True, help="the run's folder, e.g. runs/mine")
-    train.add_argument("--preset", default="tiny")
+    train.add_argument("--preset", help="default: tiny; mini for --ablate")
     train.add_argument("--stages", help="comma-separated; default: all five")
     train.add_argument("--scale", type=float, default=1.0, help="factor on every stage's steps")
     train.add_argument("--start-from", type=Path, help="begin with the weights of this model folder")
     train.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
     train.add_argument("--workers", type=int, default=1, help="processes that make data")
     train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--ablate", metavar="KIND", help="instead: one choice changed, measured, as a table")
+    train.add_argument("--seeds", type=int, default=2, help="of every setting of --ablate")
     _real_argument(train)
 
     lora = verbs.add_parser("lora", help="fine-tune any model on a corpus, with small adapters")
@@ -261,15 +263,30 @@ def _check_corpus(path: Path) -> int:
 
 
 def _train(args) -> None:
+    if args.ablate:
+        return _ablate(args)
     from aikit.config import preset
     from aikit.train.loop import TrainConfig, train
     from aikit.train.recipe import stages
 
     config = TrainConfig(
-        args.out, preset(args.preset), stages(args.stages, args.scale), tuple(args.real), args.seed,
+        args.out, preset(args.preset or "tiny"), stages(args.stages, args.scale), tuple(args.real), args.seed,
         workers=args.workers, precision=args.precision, start_from=args.start_from,
     )  # fmt: skip
     print(f"the model is in {train(config)}; listen with: aikit listen FILE --model {args.out / 'model'}")
+
+
+def _ablate(args) -> None:
+    from aikit.bench.ablate import markdown, run
+    from aikit.config import preset
+
+    if args.real or args.stages or args.start_from:
+        raise ValueError(
+            "--ablate trains from nothing on the kit's own sounds; leave out --real, --stages, --start-from"
+        )
+    seeds = range(args.seed, args.seed + args.seeds)
+    print(markdown(run(args.ablate, args.out, seeds, args.scale, preset(args.preset or "mini"))))
+    print(f"scores: {args.out / args.ablate}.json")
 
 
 def _lora(args) -> None:

@@ -130,6 +130,56 @@ def goals() -> str:
     return "\n".join(lines)
 
 
+PUBLISHED_LISTEN_MS = (32, 35, 40)  # the published code with 200, 1,000 and 3,000 positions, a similar machine
+
+
+def inference() -> str:
+    """What listening costs: endlessly, step by step, and around the queue."""
+    endless, steps, fifo = (load(name) for name in ("endless", "steps", "fifo"))
+    lines = ["| measured on one core | how | result |", "|---|---|---|"]
+    if endless:
+        hours = endless["hours"]
+        ms, mb = ([hour[key] for hour in hours] for key in ("ms_per_chunk", "resident_mb"))
+        same, minutes = (sum(hour[key] for hour in hours) for key in ("same_replies", "minutes"))
+        how = f"`docs/endless.py`, {endless['chunks'] * 0.4 / 3600:.1f} h of audio, {endless['chunks']:,} chunks"
+        lines += [
+            f"| time a chunk, first / last hour | {how} | {ms[0]:.1f} / {ms[-1]:.1f} ms ({ms[-1] / ms[0]:.2f}) |",
+            f"| memory, after a minute / at the end | same | {endless['resident_mb_after_1_min']:.1f} / {mb[-1]:.1f} MB |",
+            f"| the same scene, the same replies | same | {same} of {minutes} minutes |",
+        ]
+    if steps:
+        tiny = steps["tiny"]
+        lines.append(f"| perceive + decide, `tiny` | `docs/steps.py` | {tiny['perceive_and_decide_ms']:.1f} ms a chunk, "
+                     f"real-time factor {tiny['real_time_factor']:.3f} |")  # fmt: skip
+        for row, published in zip(steps["mid"], PUBLISHED_LISTEN_MS, strict=True):
+            share = row["listen_ms"] / published
+            lines.append(f"| listen, mid-size, {row['positions']:,} positions | `docs/steps.py` | {row['listen_ms']:.1f} ms, "
+                         f"{share:.0%} of the published code's {published} ms |")  # fmt: skip
+        best = max(steps["pool"], key=lambda row: row["streams_at_real_time"])
+        lines.append(f"| sessions at real time, `tiny` | `docs/steps.py` | {best['streams_at_real_time']} in a pool of {best['rows']} |")
+    if fifo:
+        plain, queue = (fifo["live"][name] for name in ("synchronous", "FIFO"))
+        lines.append(f"| stalls, without / with the queue | `aikit profile --preset {fifo['setting']['model']}` | "
+                     f"{plain['stalls']:.1%} / {queue['stalls']:.1%} |")  # fmt: skip
+        for what, key in (("first chunk of a reply", "first_chunk_ms"), ("listening again", "resume_ms")):
+            a, b = (run[key]["mean"] for run in (plain, queue))
+            lines.append(f"| {what}, without / with the queue | same | {a:,.0f} / {b:,.0f} ms, 1/{a / b:.1f} |")
+    return "\n".join(lines)
+
+
+def ablations() -> str:
+    """One thing changed at a time, beside the paper's figures."""
+    from aikit.bench.ablate import KINDS, markdown
+
+    parts = []
+    for kind in KINDS:
+        if report := load(kind):
+            parts.append(f"`aikit train --ablate {kind}`: {report['streams_trained']:,} streams, judged on "
+                         f"{report['streams_heard']} held-out ones; mean (lowest–highest) of seeds {report['seeds']}\n\n"
+                         + markdown(report))  # fmt: skip
+    return "\n\n".join(parts)
+
+
 def training() -> str:
     """The stages as they were run, from metrics.jsonl: the streams seen and the losses they ended with."""
     lines = ["| stage | steps | batch | learning rate | last losses (hear / text / decision) |",
@@ -158,7 +208,9 @@ def filled(text: str, parts: dict[str, str]) -> str:
 def main(check: bool) -> int:
     """Rewrite or compare; 1 if a file differs in check mode."""
     parts = {
-        ROOT / "README.md": {"results": table(), "goals": goals()},
+        ROOT / "README.md": {
+            "results": table(), "goals": goals(), "inference": inference(), "ablations": ablations(),
+        },
         CARD: {"results": table(), "goals": goals(), "tasks": by_task(), "training": training()},
     }
     differ = []

@@ -1,7 +1,7 @@
 """What does each choice of the paper buy? Train with one thing changed, and measure (`aikit train --ablate`).
 
 Knows the settings of six comparisons, and the paper's own figures for them (paper §4, §5). Does not know how a
-model is trained (`aikit.train`) or judged (`streams.py`). Taught in notebook 04.
+model is trained (`aikit.train`) or judged (`streams.py`). Taught in notebook 02.
 
 Every setting trains from nothing on the same seeds, with a small model and a small budget, and is then judged
 on the same held-out streams. The paper's model has a thousand times the weights and a million times the data:
@@ -151,7 +151,7 @@ def stages(mix: Mix, scale: float = 1.0) -> tuple[Stage, ...]:
     hear, streaming = (s for s in STAGES if s.name in ("hear", "streaming"))
     return tuple(
         replace(stage, steps=max(1, round(steps * scale)), mix=mix)
-        for stage, steps in ((hear, 150), (streaming, 250))
+        for stage, steps in ((hear, 120), (streaming, 200))
     )
 
 

@@ -160,6 +160,20 @@ def fact(rng: np.random.Generator, held: bool) -> tuple[str, str]:
     return word(ask, rng, **named(row)), book["answer"].format(**named(row))
 
 
+@cache
+def own_words(language: str) -> tuple[str, ...]:
+    """The words of the kit's own sentences in "en" or "es", in order of the alphabet."""
+    rng, said = np.random.default_rng(0), []
+    for _ in range(500):
+        said.append(getattr(translated(rng, False), language))
+        if language == "en":
+            said += sentence(rng, False), command(rng, False), house(rng, False)[0], fact(rng, False)[0]
+    if language == "en":
+        said += [value for slot in phrases()["chat"]["slots"].values() for value in slot["values"]]
+        said += phrases()["numbers"]
+    return tuple(sorted({word.strip(".,?!¿¡").lower() for text in said for word in text.split()}))
+
+
 def named(row) -> dict[str, str]:
     """The slots a, b, c of a fact, and A: the first with a capital letter."""
     return dict(zip("abc", row, strict=False)) | {"A": row[0][:1].upper() + row[0][1:]}

@@ -18,6 +18,7 @@ import numpy as np
 
 from aikit.synth.clips import Clip
 from aikit.synth.dialogue import Dialogue
+from aikit.synth.grammar import own_words
 from aikit.synth.ontology import ontology
 from aikit.synth.script import phrases, words
 
@@ -447,7 +448,8 @@ def dictation(s: Dialogue) -> Turns:
         s.instruct("write sentences")
     while True:
         language = "es" if s.chance(0.15) else "en"
-        text = " ".join(s.rng.choice(words(language), s.rng.integers(2, 8)))
+        known = words(language) if s.chance(0.3) else own_words(language)
+        text = " ".join(s.rng.choice(known, s.rng.integers(2, 8)))
         s.speech(text, f"talk {language}", language, written=text)
         s.items[-1] = replace(s.items[-1], gap_s=float(s.rng.uniform(0.1, 0.6)))
         if s.chance(0.3):  # every sentence another voice

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from aikit.audio import SAMPLE_RATE
 from aikit.config import preset
@@ -18,7 +20,15 @@ from aikit.synth.abilities import Sources, make_stream
 from aikit.synth.speech import PHONEMES
 from aikit.train import loop, recipe
 from aikit.train.data import StageData, draw_sub_task
-from aikit.train.hearing import HearingHead, hearing_targets, sound_labels
+from aikit.train.hearing import (
+    HearingHead,
+    HearingTargets,
+    half_way_up,
+    hearing_targets,
+    sound_labels,
+    spoken_pieces,
+    words_loss,
+)
 from aikit.train.loop import TrainConfig, train
 
 NANO = preset("nano")
@@ -99,9 +109,9 @@ def test_frozen_parts_do_not_move(tmp_path):
     assert moved == {"tower": False, "adapter": True, "decoder": True}
 
 
-def test_hearing_targets_say_what_sounds_when():
+def test_hearing_targets_say_what_sounds_when(tokenizer):
     stream = make_stream(Sources.embedded(variants=1), 5, sub_task="closed-set facts", n_chunks=30)
-    targets, labels = hearing_targets(stream, NANO), sound_labels()
+    targets, labels = hearing_targets(stream, NANO, tokenizer), sound_labels()
     for event in stream.events:
         middle = round((event.start_s + event.end_s) / 2 / 0.04)
         assert targets.active[middle, labels.index(event.label)]
@@ -110,6 +120,33 @@ def test_hearing_targets_say_what_sounds_when():
     assert targets.ended.sum() <= len(stream.events) and targets.phonemes
     assert all(1 <= p <= len(PHONEMES) for p in targets.phonemes)
     assert len(stream.waveform) == 30 * 0.4 * SAMPLE_RATE
+    said = " ".join(event.text for event in stream.events if event.text).lower()
+    assert tokenizer.decode(targets.pieces).split() == re.sub(r"[^\w\s']", "", said).split()
+
+
+def test_the_words_loss_is_small_where_the_frames_spell_what_is_said(tokenizer):
+    model = loop.AudioInteractionModel.from_preset(NANO, 0)
+    ids = torch.tensor([[1, *[model.layout.frame] * 20, 2, *[model.layout.frame] * 20]])
+    pieces = spoken_pieces("The door, please!", tokenizer)
+    assert tokenizer.decode(pieces) == " the door please"
+    target = HearingTargets(np.zeros((0, 0), bool), np.zeros((0, 0), bool), [], pieces)
+    spelled = [model.layout.frame] * 42
+    for place, piece in zip(range(3, 40, 6), pieces, strict=False):  # apart, as CTC wants it
+        spelled[place] = piece
+    assert len(pieces) <= 7
+    hidden = 30.0 * F.one_hot(torch.tensor([spelled, spelled[::-1]]), model.shape.decoder.vocab).float()
+    model.logits, model.decoder.model.norm = (lambda hidden: hidden), torch.nn.Identity()
+    right, reversed_ = (words_loss(model, row[None, : ids.shape[1]], ids, [target]) for row in hidden)
+    assert right < 0.01 < 1 < reversed_
+
+
+def test_what_the_decoder_knows_half_way_up_is_seen_while_asked_for():
+    decoder = loop.AudioInteractionModel.from_preset(NANO, 0).decoder
+    x = torch.zeros(1, 3, NANO.decoder.width)
+    with half_way_up(decoder) as hidden:
+        decoder.model(inputs_embeds=x)
+    decoder.model(inputs_embeds=x)
+    assert len(hidden) == 1 and hidden[0].shape == x.shape
 
 
 def test_examples_depend_on_their_index_alone():

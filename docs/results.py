@@ -180,6 +180,16 @@ def ablations() -> str:
     return "\n\n".join(parts)
 
 
+def curve() -> str:
+    """What more streams of training brought."""
+    lines = ["| streams of training | balanced accuracy | hit rate | false alarms | replies right | digit errors | word errors |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    keys = ("balanced_accuracy", "hit_rate", "false_alarm_rate", "reply_right", "digit_error_rate", "word_error_rate")
+    for point in load("curve") or ():
+        lines.append(f"| {point['streams']:,} | " + " | ".join(shown(point[key]) for key in keys) + " |")
+    return "\n".join(lines)
+
+
 def training() -> str:
     """The stages as they were run, from metrics.jsonl: the streams seen and the losses they ended with."""
     lines = ["| stage | steps | batch | learning rate | last losses (hear / text / decision) |",
@@ -211,7 +221,7 @@ def main(check: bool) -> int:
         ROOT / "README.md": {
             "results": table(), "goals": goals(), "inference": inference(), "ablations": ablations(),
         },
-        CARD: {"results": table(), "goals": goals(), "tasks": by_task(), "training": training()},
+        CARD: {"results": table(), "goals": goals(), "tasks": by_task(), "training": training(), "curve": curve()},
     }
     differ = []
     for path, content in parts.items():

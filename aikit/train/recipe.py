@@ -39,7 +39,7 @@ class Stage:
     steps: int
     batch: int
     mix: tuple[tuple[str, float], ...] = (("all", 1.0),)  # groups of sub-tasks and their shares
-    hear_weight: float = 0.3  # of the tower's own loss beside the two of the paper
+    hear_weight: float = 0.3  # of what is heard (sounds, phonemes, words) beside the two losses of the paper
     paper: PaperStage | None = None
 
 
@@ -60,7 +60,9 @@ STAGES: tuple[Stage, ...] = (
         paper=PaperStage("same format", "adapter", 1e-4, 20_000, 1024),
     ),
     Stage(
-        "streaming", "online", EVERYTHING, 1e-3, 1200, 8,
+        "streaming", "online", EVERYTHING, 1e-3, 2400, 8, hear_weight=0.5,
+        # random words that somebody wants written: only a decoder that finds them in the frames can answer
+        mix=(("all", 0.65), ("dictation", 0.25), ("silence", 0.10)),
         paper=PaperStage("4 core abilities", "adapter + LM", 5e-5, 80_000, 1024),
     ),
     Stage(

@@ -1,0 +1,60 @@
+"""How much more training would bring: `python docs/curve.py 4800=FOLDER 8800=FOLDER ...` writes docs/results/curve.json.
+
+Each folder is a run's `checkpoint/`, or a model folder, of the preset `tiny`; the number before it says how many
+streams it was trained on. All are judged on the same held-out streams, which are not those of `aikit eval`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+import aikit
+from aikit.bench.streams import best_threshold, collect_p_respond, heard, summary, transcripts
+from aikit.bench.stats import threshold_curve
+from aikit.config import preset
+from aikit.model.modeling import AudioInteractionModel
+from aikit.stream.assistant import Assistant
+from aikit.synth.abilities import Sources, sub_tasks
+from aikit.tokens import Tokenizer
+from aikit.train.loop import Trainee
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ROOT / "data_samples" / "checkpoint"
+
+
+def load(folder: Path) -> Assistant:
+    """An assistant from a model folder or from the checkpoint of a run."""
+    if not (folder / "state.pt").exists():
+        return aikit.load(folder, "cpu")
+    trainee = Trainee(AudioInteractionModel.from_preset(preset("tiny")))
+    trainee.load_state_dict(torch.load(folder / "state.pt", "cpu", weights_only=True)["trainee"])
+    return Assistant(trainee.model, Tokenizer.load(SHIPPED / "tokenizer.json"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoints", nargs="+", metavar="STREAMS=FOLDER")
+    parser.add_argument("--streams", type=int, default=56, help="to judge on")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "curve.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    sources, points = Sources.embedded(held_out=True), []
+    for trained, folder in (item.split("=", 1) for item in arguments.checkpoints):
+        rows, _, _ = heard(load(Path(folder)), sources, list(sub_tasks()), arguments.streams, seed=7, threshold=0.5)
+        scores, words = summary(rows), transcripts(rows)
+        best = best_threshold(threshold_curve(*collect_p_respond(rows)))
+        points.append({
+            "streams": int(trained), "n": scores["n"], "balanced_accuracy": scores["balanced_accuracy"],
+            "hit_rate": scores["hit_rate"], "false_alarm_rate": scores["false_alarm_rate"],
+            "reply_right": scores["reply_right"]["share"], "digit_error_rate": words["digit_errors"]["wer"],
+            "word_error_rate": words["word_errors"]["wer"], "best_threshold": best,
+        })  # fmt: skip
+        print(json.dumps(points[-1]), flush=True)
+    points.sort(key=lambda point: point["streams"])
+    arguments.out.write_text(json.dumps(points, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -49,7 +49,7 @@ def test_the_kitchen_is_quiet_until_the_smoke_alarm(root, assistant):
 
 
 def test_it_answers_speech_at_the_right_moments(root, assistant):
-    """When, not yet what: the card says how few of the words are right."""
+    """When; the card says how many of the words are right."""
     scene = json.loads((root / "data_samples" / "scenes" / "translate.json").read_text("utf-8"))
     due = [reply["time_s"] for reply in scene["timeline"]]
     said = [time_s for time_s, _ in replies(assistant, root / "data_samples" / "scenes" / "translate.flac")]

@@ -233,7 +233,7 @@ def run(
         for seed in seeds:
             if progress:
                 print(f"{kind}: {setting.name}, seed {seed}", flush=True)
-            folder = Path(out) / f"{setting.key()}-seed{seed}"
+            folder = Path(out) / f"{setting.key()}-{model.name}-x{scale:g}-seed{seed}"
             found.append(_one(setting, folder, model, seed, scale, n_streams, progress))
         rows.append({"setting": setting.name, "paper": list(setting.paper), "seeds": found})
     report = {

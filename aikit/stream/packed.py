@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 MOST_BYTES = 256 * 2**20  # of the matrices that are copied
+ATTENTION, MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 N_ROWS = 13  # positions of a listening step, for which the layout is chosen
 _PACKED: WeakKeyDictionary[nn.Module, tuple[tuple, SimpleNamespace]] = WeakKeyDictionary()
 
@@ -35,18 +36,29 @@ class PackedLinear:
 
 def can_pack(decoder: nn.Module) -> bool:
     """Whether a decoder is a plain one on a processor whose matrices may be copied."""
-    matrices = [m for m in decoder.modules() if isinstance(m, nn.Linear)]
+    matrices = _matrices(decoder)
+    if not all(map(_is_plain, matrices)):
+        return False
     n_bytes = sum(m.weight.numel() * m.weight.element_size() for m in matrices)
     able = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return able and 0 < n_bytes <= MOST_BYTES and all(map(_is_plain, matrices))
+    return able and n_bytes <= MOST_BYTES
 
 
-def _is_plain(module: nn.Linear) -> bool:
+def _matrices(decoder: nn.Module) -> list[nn.Module]:
+    """The seven of every layer; an adapter would stand in their place."""
+    layers = decoder.layers
+    return [getattr(layer.self_attn, name) for layer in layers for name in ATTENTION] + [
+        getattr(layer.mlp, name) for layer in layers for name in MLP
+    ]
+
+
+def _is_plain(module: nn.Module) -> bool:
     """No adapter, no hook, nothing quantised, and float32: what the packed product can stand for."""
+    if type(module) is not nn.Linear:
+        return False
     weight = module.weight
     return (
-        type(module) is nn.Linear
-        and not (module._forward_hooks or module._forward_pre_hooks)
+        not (module._forward_hooks or module._forward_pre_hooks)
         and weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and not weight.is_inference()
@@ -55,7 +67,7 @@ def _is_plain(module: nn.Linear) -> bool:
 
 def packed(decoder: nn.Module) -> SimpleNamespace:
     """A decoder for `cache.feed`, its matrices packed; sessions of one model share it until a weight changes."""
-    weights = [m.weight for m in decoder.modules() if isinstance(m, nn.Linear)]
+    weights = [matrix.weight for matrix in _matrices(decoder)]
     state = tuple((weight.data_ptr(), weight._version) for weight in weights)
     known = _PACKED.get(decoder)
     if known is None or known[0] != state:
@@ -65,9 +77,8 @@ def packed(decoder: nn.Module) -> SimpleNamespace:
 
 
 def _layer(layer: nn.Module) -> SimpleNamespace:
-    names = ("q_proj", "k_proj", "v_proj", "o_proj")
-    attention = {name: PackedLinear(getattr(layer.self_attn, name)) for name in names}
-    gate, up, down = (PackedLinear(getattr(layer.mlp, n)) for n in ("gate_proj", "up_proj", "down_proj"))
+    attention = {name: PackedLinear(getattr(layer.self_attn, name)) for name in ATTENTION}
+    gate, up, down = (PackedLinear(getattr(layer.mlp, name)) for name in MLP)
     act = layer.mlp.act_fn
     return SimpleNamespace(
         input_layernorm=layer.input_layernorm,

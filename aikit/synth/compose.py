@@ -79,7 +79,12 @@ class Stream:
     scenario: dict = field(default_factory=dict)  # the planned scene, as `Scenario.record` gives it
     grounding: tuple[Decision, ...] = ()  # why each clip was taken
     layers: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
-    audio: AudioConfig = AudioConfig()  # the grid that it was composed on
+    chunk_ms: int = AudioConfig.chunk_ms  # the grid that it was composed on
+
+    @property
+    def audio(self) -> AudioConfig:
+        """The grid that it was composed on."""
+        return AudioConfig(chunk_ms=self.chunk_ms)
 
     @property
     def n_chunks(self) -> int:
@@ -232,7 +237,7 @@ def compose(
     )
     mix = np.sum(list(layers.values()), axis=0, dtype=np.float32)
     events.sort(key=lambda event: event.start_s)
-    return Stream(mix, timeline, tuple(events), layers=layers if keep_layers else {}, audio=config)
+    return Stream(mix, timeline, tuple(events), layers=layers if keep_layers else {}, chunk_ms=config.chunk_ms)
 
 
 def _scatter(

@@ -82,7 +82,7 @@ class StageData(Dataset):
                 example = offline_example(*turn, self.tokenizer, self.config)
                 n = example.mel.shape[1] // self.config.audio.mel_per_chunk
                 silence = np.zeros(n * self.config.audio.chunk_samples, np.float32)
-                empty = Stream(silence, (), (), audio=self.config.audio)
+                empty = Stream(silence, (), (), chunk_ms=self.config.audio.chunk_ms)
                 return example, hearing_targets(empty, self.config, self.tokenizer)
             seed += 1
 

@@ -288,7 +288,8 @@ def read_corpus(path: str | Path) -> Iterator[Stream]:
 
 def stream_of(path: Path, row: dict) -> Stream:
     """The stream of a row of `read_rows`; its audio is loaded."""
-    about = {name: typed(row[name], kind) for name, kind in columns().items()}
+    # a field that is younger than the corpus keeps its default
+    about = {name: typed(row[name], kind) for name, kind in columns().items() if name in row}
     return Stream(load_audio(path / row["file_name"]), **about)
 
 

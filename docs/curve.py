@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 
 import aikit
-from aikit.bench.streams import best_threshold, collect_p_respond, heard, summary, transcripts
-from aikit.bench.stats import threshold_curve
+from aikit.bench.streams import evaluate, heard
 from aikit.config import preset
 from aikit.model.modeling import AudioInteractionModel
 from aikit.stream.assistant import Assistant
@@ -42,14 +41,12 @@ def main() -> None:
     torch.set_num_threads(1)
     sources, points = Sources.embedded(held_out=True), []
     for trained, folder in (item.split("=", 1) for item in arguments.checkpoints):
-        rows, _, _ = heard(load(Path(folder)), sources, list(sub_tasks()), arguments.streams, seed=7, threshold=0.5)
-        scores, words = summary(rows), transcripts(rows)
-        best = best_threshold(threshold_curve(*collect_p_respond(rows)))
+        scores = evaluate(*heard(load(Path(folder)), sources, list(sub_tasks()), arguments.streams, 7, 0.5))
         points.append({
             "streams": int(trained), "n": scores["n"], "balanced_accuracy": scores["balanced_accuracy"],
             "hit_rate": scores["hit_rate"], "false_alarm_rate": scores["false_alarm_rate"],
-            "reply_right": scores["reply_right"]["share"], "digit_error_rate": words["digit_errors"]["wer"],
-            "word_error_rate": words["word_errors"]["wer"], "best_threshold": best,
+            "reply_right": scores["reply_right"]["share"], "digit_error_rate": scores["digit_errors"]["wer"],
+            "word_error_rate": scores["word_errors"]["wer"], "best_threshold": scores["best_threshold"],
         })  # fmt: skip
         print(json.dumps(points[-1]), flush=True)
     points.sort(key=lambda point: point["streams"])

@@ -1,11 +1,12 @@
 """What does each choice of the paper buy? Train with one thing changed, and measure (`aikit train --ablate`).
 
-Knows the settings of ten comparisons, and the paper's own figures for six of them (paper §3.3, §5). Does not know how a
-model is trained (`aikit.train`) or judged (`streams.py`). Taught in notebook 02.
+Knows the settings of ten comparisons, and the paper's own figures for four of them (paper §5). Does not know
+how a model is trained (`aikit.train`) or judged (`streams.py`). Taught in notebook 02.
 
 Every setting trains from nothing on the same seeds, with a small model, few sounds and a small budget. Its
-threshold is chosen on some held-out streams; it is judged on others, the same for every setting. The paper's model has a thousand times the weights and a million times the data:
-compare directions, not heights, and mind how far two seeds lie apart.
+threshold is chosen on some held-out streams; it is judged on others, the same for every setting. The paper's
+model has a thousand times the weights and a million times the data: compare directions, not heights, and mind
+how far two seeds lie apart.
 """
 
 from __future__ import annotations

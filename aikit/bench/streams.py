@@ -55,9 +55,7 @@ class Judged:
     wanted: str = ""
     said: str = ""
     spoken: bool = False  # what was wanted is what was spoken: a transcription
-    delay_s: float | None = (
-        None  # of a due reply that came: from the end of its event to the end of its chunk
-    )
+    delay_s: float | None = None  # of a due reply that came, from the end of its event on
 
     @property
     def right(self) -> bool:
@@ -181,9 +179,7 @@ def transcripts(rows: Sequence[Judged], seed: int = 0) -> dict:
     digits = [row for row in rows if row.due and re.fullmatch(r"[\d ]+", row.wanted)]
     lines = [row for row in rows if row.spoken and row.ability == "real-time ASR"]
     parts = {"digit_errors": digits, "word_errors": lines}
-    return {
-        k: word_errors([r.wanted for r in v], [r.said for r in v], seed) for k, v in parts.items()
-    }
+    return {k: word_errors([r.wanted for r in v], [r.said for r in v], seed) for k, v in parts.items()}
 
 
 def collect_p_respond(rows: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray]:
@@ -208,9 +204,7 @@ def evaluate(rows: Sequence[Judged], spare: int, minutes: float, seed: int = 0) 
     groups, points = [row.stream for row in rows], threshold_curve(due, p_max)
     constant = {"always silent": np.zeros_like(due), "at every event": np.ones_like(due)}
     by_task = {task: [r for r in rows if r.sub_task == task] for task in sub_tasks()}
-    by_ability = {
-        name: [r for r in rows if r.ability == name] for name, _, _ in sub_tasks().values()
-    }
+    by_ability = {name: [r for r in rows if r.ability == name] for name, _, _ in sub_tasks().values()}
     return summary(rows, seed) | transcripts(rows, seed) | {
         "minutes": round(minutes, 2),
         "unasked_replies_per_minute": spare / minutes,

@@ -270,6 +270,6 @@ def pick_path(model: AudioInteractionModel, ring: RingCache, name: str = "auto")
         )
     if name in ("auto", "packed") and can_pack(model.decoder.model):
         return PackedPath(model, ring)
-    if not on_gpu and name in ("auto", "packed", "graph"):
+    if name == "packed" or (not on_gpu and name in ("auto", "graph")):
         return EagerPath(model, ring)
     return GraphPath(model, ring) if name == "auto" else PATHS[name](model, ring)

@@ -151,9 +151,7 @@ def place_foreground(
     events, now = [], 0.0
     for item in items:
         start = now + item.gap_s
-        end = (
-            start + item.clip.duration_s - 1e-4
-        )  # an end on the border belongs to the chunk before
+        end = start + item.clip.duration_s - 1e-4  # an end on the border belongs to the chunk before
         late = end % config.chunk_s - (config.chunk_s - HEARING_S)
         if late > 0:
             start += HEARING_S - late + 0.01

@@ -56,9 +56,7 @@ class StageData(Dataset):
     config: ModelConfig
     seed: int = 0
     n_chunks: int = N_CHUNKS
-    number: int = field(
-        default=0
-    )  # of the stage, so that stages do not repeat each other's streams
+    number: int = field(default=0)  # of the stage, so that stages do not repeat each other's streams
 
     def __len__(self) -> int:
         return self.stage.steps * self.stage.batch

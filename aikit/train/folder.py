@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aikit.config import AudioConfig
 from aikit.model.modeling import AudioInteractionModel
 from aikit.tokens import Tokenizer
 from aikit.train.recipe import Stage
@@ -63,13 +62,13 @@ class Log:
         self.rates.append(row["streams_per_s"])
         self.sums, self.count, self.began = {}, 0, time.perf_counter()
 
-    def throughput(self, device: torch.device, precision: str, n_chunks: int) -> str:
+    def throughput(self, device: torch.device, precision: str, stream_s: float) -> str:
         """One line: streams and audio a second, and the share of what the device can do."""
         if not self.rates:
             return f"stage {self.stage.name}: nothing left to do"
         rate = sorted(self.rates)[len(self.rates) // 2]
         used = self.flops / self.stage.batch * rate
-        hours = rate * n_chunks * AudioConfig().chunk_s / 3600
+        hours = rate * stream_s / 3600
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
         part = used / peak_flops(device, dtype)
         return (f"stage {self.stage.name}: {rate:.1f} streams/s, {hours:.3f} hours of audio a second, "

@@ -174,7 +174,8 @@ def run_stage(config, accelerator, trainee: Trainee, data: StageData, first: int
             state.save(config.out, *((data.number + 1, 0) if last else (data.number, step)))
     accelerator.wait_for_everyone()
     if main and progress:
-        print(log.throughput(accelerator.device, accelerator.mixed_precision, config.n_chunks))
+        stream_s = config.n_chunks * data.config.audio.chunk_s
+        print(log.throughput(accelerator.device, accelerator.mixed_precision, stream_s))
 
 
 def _step(config, accelerator, trainee, batch: TrainingBatch, stage: Stage, step: int) -> dict:

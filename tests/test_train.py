@@ -95,6 +95,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_advice(tmp_path, monkeypat
         train(_config(tmp_path), progress=False)
 
 
+def test_a_run_may_start_from_shipped_weights_which_are_float16(tmp_path):
+    """At first with a stage that trains nothing but the head, which is new."""
+    first = train(_config(tmp_path / "first", steps=1), progress=False)
+    stages = tuple(replace(recipe.STAGES[n], steps=2, batch=2, trainable=parts)
+                   for n, parts in ((0, ()), (3, recipe.EVERYTHING)))  # fmt: skip
+    config = _config(tmp_path / "second", stages=stages, start_from=first)
+    assert {w.dtype for w in loop._initial_model(config).parameters()} == {torch.float32}
+    train(config, progress=False)
+    heard, streamed = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()][1::2]
+    assert heard["stage"] == "hear" and "lm" not in heard and streamed["lm"] > 0
+
+
 def test_frozen_parts_do_not_move(tmp_path):
     stages = (replace(recipe.STAGES[1], steps=2, batch=2),)  # format: the tower is frozen
     model = loop.AudioInteractionModel.from_pretrained(train(_config(tmp_path, stages=stages), progress=False))
@@ -159,6 +171,15 @@ def test_examples_depend_on_their_index_alone():
     one, two = data[5][0], data[5][0]
     np.testing.assert_array_equal(one.mel, two.mel)
     assert not np.array_equal(one.mel, data[6][0].mel)
+
+
+def test_a_mix_may_hold_one_half_of_counterfactual_pairs(tokenizer):
+    sources = Sources.embedded(variants=1)
+    stage = replace(recipe.STAGES[3], steps=4, batch=2, mix=(("pairs", 1.0),))
+    data = StageData(stage, sources, tokenizer, NANO, n_chunks=45, number=3)
+    examples = [data[i][0] for i in range(8)]
+    assert all(example.mel.shape[1] == 45 * NANO.audio.mel_per_chunk for example in examples)
+    assert len({len(example.tokens.input_ids) for example in examples}) > 1
 
 
 def test_the_mix_follows_its_shares():

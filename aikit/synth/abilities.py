@@ -70,13 +70,16 @@ ABILITIES: dict[str, dict[str, tuple[r.Recipe, float]]] = {
 # what a stream may also be made of, beside the sub-tasks
 EXTRA: dict[str, r.Recipe] = {"silence": r.silence, "dictation": r.dictation}
 
-# groups of sub-tasks that the training recipe mixes (paper §3.3)
+# groups of sub-tasks that the training recipe mixes (paper §3.3); "pair" is one of two streams of `pairs.py`
 GROUPS: dict[str, tuple[str, ...]] = {
     "all": tuple(task for tasks in ABILITIES.values() for task in tasks),
     "proactive": tuple(ABILITIES["proactive response"]),
     "history": ("slots remembered", "count", "order", "stop the instruction"),
+    "agent": ("appliance finished", "reminder on a sound"),
+    "digits": ("digit strings",),
     "silence": ("silence",),
     "dictation": ("dictation",),
+    "pairs": ("pair",),
 }
 
 

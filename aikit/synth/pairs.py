@@ -105,12 +105,15 @@ def _once(label: str) -> Event:
 
 
 # --- the pair ---------------------------------------------------------------------------------------------
-def make_pair(sources: Sources, seed: int, n_chunks: int = 45) -> tuple[Stream, Stream]:
+def make_pair(
+    sources: Sources, seed: int, n_chunks: int = 45, audio: AudioConfig = AudioConfig()
+) -> tuple[Stream, Stream]:
     """Two streams with the same sounds after different instructions, whose replies differ.
 
     Parameters
     ----------
-    n_chunks : length of each in chunks of 400 ms
+    n_chunks : length of each in chunks
+    audio : the grid; chunks of 400 ms
 
     Returns
     -------
@@ -120,8 +123,8 @@ def make_pair(sources: Sources, seed: int, n_chunks: int = 45) -> tuple[Stream, 
     """
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng((seed, attempt, 2 + int(sources.held_out)))
-        script = Dialogue(sources, rng, n_chunks * AudioConfig().chunk_s - 1.0)
-        pair = _attempt(script, n_chunks)
+        script = Dialogue(sources, rng, n_chunks * audio.chunk_s - 1.0)
+        pair = _attempt(script, n_chunks, audio)
         if _after(pair[0]) != _after(pair[1]):
             return tuple(replace(stream, sub_task="pair", seed=seed) for stream in pair)
     raise ValueError(
@@ -135,7 +138,7 @@ def _after(stream: Stream) -> list[str | None]:
     return [event.reply for event in front[0 if stream.rule else 1 :]]
 
 
-def _attempt(s: Dialogue, n_chunks: int) -> tuple[Stream, Stream]:
+def _attempt(s: Dialogue, n_chunks: int, audio: AudioConfig) -> tuple[Stream, Stream]:
     """Write one script, hear it again after the other instruction, and mix both."""
     *instructions, events = FAMILIES[int(s.rng.integers(len(FAMILIES)))](s)
     (one, said, ack), (other, also, also_ack) = (
@@ -160,7 +163,7 @@ def _attempt(s: Dialogue, n_chunks: int) -> tuple[Stream, Stream]:
         if spoken
         else [{"rule": one, "instruction": said}, {"rule": other, "instruction": also}]
     )
-    pair = zip(_mixed(s, first, second, n_chunks), rules, strict=True)
+    pair = zip(_mixed(s, first, second, n_chunks, audio), rules, strict=True)
     return tuple(replace(stream, **about) for stream, about in pair)
 
 
@@ -190,7 +193,7 @@ def _ending_together(first: list[Item], second: list[Item]) -> tuple[list[Item],
 
 
 def _mixed(
-    s: Dialogue, first: list[Item], second: list[Item], n_chunks: int
+    s: Dialogue, first: list[Item], second: list[Item], n_chunks: int, audio: AudioConfig
 ) -> tuple[Stream, Stream]:
     """Mix both alike: the second is the first, but for what is said until the instruction ends."""
     noise, seed = noise_tracks(s), int(s.rng.integers(2**40))
@@ -202,6 +205,7 @@ def _mixed(
             n_chunks=n_chunks,
             gain_db=GAIN_DB,
             keep_layers=True,
+            config=audio,
         )
         for items in (first, second)
     )

@@ -15,6 +15,7 @@ from aikit.config import ModelConfig
 from aikit.model.processing import Batch, Example, collate, offline_example, online_example
 from aikit.synth.abilities import GROUPS, N_CHUNKS, Sources, make_stream, sub_tasks
 from aikit.synth.compose import Stream
+from aikit.synth.pairs import make_pair
 from aikit.tokens import Tokenizer
 from aikit.train.hearing import HearingTargets, hearing_targets
 from aikit.train.recipe import Stage
@@ -66,7 +67,10 @@ class StageData(Dataset):
         seed = int(rng.integers(2**40))
         if self.stage.layout != "offline":
             task, grid = draw_sub_task(self.stage, rng), self.config.audio
-            stream = make_stream(self.sources, seed, None, task, self.n_chunks, audio=grid)
+            if task == "pair":  # the same sounds deserve something else after another instruction
+                stream = make_pair(self.sources, seed, self.n_chunks, grid)[seed % 2]
+            else:
+                stream = make_stream(self.sources, seed, None, task, self.n_chunks, audio=grid)
             example = online_example(stream, self.tokenizer, self.config)
             return example, hearing_targets(stream, self.config, self.tokenizer)
         return self._offline(seed, rng)

@@ -154,7 +154,8 @@ def run_stage(config, accelerator, trainee: Trainee, data: StageData, first: int
     if first or (config.out / "checkpoint").exists():
         state.restore(config.out, same_stage=first > 0)
     prepared = accelerator.prepare(trainee)
-    optimizers, plans = accelerator.prepare(*optimizers), accelerator.prepare(*plans)
+    # one by one: a single one comes back bare
+    optimizers, plans = ([accelerator.prepare(x) for x in each] for each in (optimizers, plans))
     log = folder.Log(config.out, stage, config.log_every)
     bar = tqdm(loader, f"stage {stage.name}", disable=not (progress and main), mininterval=2.0)
     for step, batch in enumerate(bar, first + 1):
@@ -258,5 +259,6 @@ def _tokenizer(config: TrainConfig) -> Tokenizer:
 
 def _initial_model(config: TrainConfig) -> AudioInteractionModel:
     if config.start_from is not None:
-        return AudioInteractionModel.from_pretrained(config.start_from)
+        # shipped weights are float16: too coarse for the steps of an optimiser
+        return AudioInteractionModel.from_pretrained(config.start_from).float()
     return AudioInteractionModel.from_preset(config.model, config.seed)

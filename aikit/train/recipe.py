@@ -60,13 +60,15 @@ STAGES: tuple[Stage, ...] = (
         paper=PaperStage("same format", "adapter", 1e-4, 20_000, 1024),
     ),
     Stage(
-        "streaming", "online", EVERYTHING, 1e-3, 2400, 8, hear_weight=0.5,
-        # random words that somebody wants written: only a decoder that finds them in the frames can answer
-        mix=(("all", 0.65), ("dictation", 0.25), ("silence", 0.10)),
+        "streaming", "online", EVERYTHING, 1e-3, 5000, 8, hear_weight=0.5,
+        # random words that somebody wants written: only a decoder that finds them in the frames can answer;
+        # and more of what is learned last: to remember, to tell digits of many voices, to obey the instruction
+        mix=(("all", 0.45), ("history", 0.12), ("agent", 0.06), ("digits", 0.10), ("pairs", 0.09),
+             ("dictation", 0.12), ("silence", 0.06)),
         paper=PaperStage("4 core abilities", "adapter + LM", 5e-5, 80_000, 1024),
     ),
     Stage(
-        "instruct", "online", EVERYTHING, 3e-4, 120, 8,
+        "instruct", "online", EVERYTHING, 1e-4, 200, 8,
         # half of the streams as before, half in the paper's shares of 0.30, 0.40 and 0.30
         mix=(("all", 0.5), ("history", 0.15), ("silence", 0.20), ("proactive", 0.15)),
         paper=PaperStage("multi-turn; history 0.30, silence 0.40, proactive 0.30", "adapter + LM",

@@ -102,7 +102,7 @@ EXPECTED = {
         "resume_ratio": (1.5, 1_000),
     },
     "03_low_latency_inference_solutions": {
-        "kv_bytes_an_hour": (479_232_000, 479_232_000),
+        "kv_bytes_an_hour": (718_848_000, 718_848_000),
         "back_after_s": (9.99, 10.01),
         "ring_capacity": (792, 792),
     },

@@ -88,6 +88,11 @@ def test_rules_that_do_not_fit_are_noticed(sources):
     assert judgement([turns(replace(stream, rule=""))])["rules"] < 1.0
 
 
+def test_a_pair_that_finds_no_room_says_how_much_it_needs(sources):
+    with pytest.raises(ValueError, match="18 s .this one has 3"):
+        make_pair(sources, 0, 8)
+
+
 def test_a_pair_has_the_same_sounds_and_other_replies(sources):
     spoken = 0
     for seed in range(8):

@@ -24,6 +24,7 @@ from aikit.synth.rules import Listener
 from aikit.synth.script import Sources, noise_tracks, phrases
 
 GAIN_DB = -8.0  # of both streams: two instructions seldom clip
+LENGTH_S = 18.0  # of a stream in which an instruction and some events find room
 SPARE_S = 2.0  # for the longer of two instructions
 MOST_TURNS = 6  # and no count beyond six
 ATTEMPTS = 50
@@ -125,10 +126,11 @@ def make_pair(
         rng = np.random.default_rng((seed, attempt, 2 + int(sources.held_out)))
         script = Dialogue(sources, rng, n_chunks * audio.chunk_s - 1.0)
         pair = _attempt(script, n_chunks, audio)
-        if _after(pair[0]) != _after(pair[1]):
+        if pair and _after(pair[0]) != _after(pair[1]):
             return tuple(replace(stream, sub_task="pair", seed=seed) for stream in pair)
     raise ValueError(
-        f"no pair in {ATTEMPTS} attempts; the sources need the kit's sounds, short ones among them"
+        f"no pair in {ATTEMPTS} attempts; the sources need the kit's sounds, short ones among them, "
+        f"and a stream {LENGTH_S:.0f} s (this one has {n_chunks * audio.chunk_s:.0f})"
     )
 
 
@@ -138,8 +140,8 @@ def _after(stream: Stream) -> list[str | None]:
     return [event.reply for event in front[0 if stream.rule else 1 :]]
 
 
-def _attempt(s: Dialogue, n_chunks: int, audio: AudioConfig) -> tuple[Stream, Stream]:
-    """Write one script, hear it again after the other instruction, and mix both."""
+def _attempt(s: Dialogue, n_chunks: int, audio: AudioConfig) -> tuple[Stream, Stream] | None:
+    """Write one script, hear it again after the other instruction, and mix both; None if too little fits."""
     *instructions, events = FAMILIES[int(s.rng.integers(len(FAMILIES)))](s)
     (one, said, ack), (other, also, also_ack) = (
         (act, *s.worded(act, **slots)) for act, slots in instructions
@@ -152,6 +154,8 @@ def _attempt(s: Dialogue, n_chunks: int, audio: AudioConfig) -> tuple[Stream, St
     while s.length_s() + SPARE_S < s.limit_s and len(s.items) < MOST_TURNS:
         s.pick(events)(s)
     while s.length_s() + SPARE_S > s.limit_s:
+        if len(s.items) <= 1:
+            return None
         s.items.pop()
     first, second = s.items, _heard_again(s, other, also_ack if spoken else None)
     if spoken:

@@ -15,7 +15,7 @@ from aikit.config import ModelConfig
 from aikit.model.processing import Batch, Example, collate, offline_example, online_example
 from aikit.synth.abilities import GROUPS, N_CHUNKS, Sources, make_stream, sub_tasks
 from aikit.synth.compose import Stream
-from aikit.synth.pairs import make_pair
+from aikit.synth.pairs import LENGTH_S, make_pair
 from aikit.tokens import Tokenizer
 from aikit.train.hearing import HearingTargets, hearing_targets
 from aikit.train.recipe import Stage
@@ -68,7 +68,8 @@ class StageData(Dataset):
         if self.stage.layout != "offline":
             task, grid = draw_sub_task(self.stage, rng), self.config.audio
             if task == "pair":  # the same sounds deserve something else after another instruction
-                stream = make_pair(self.sources, seed, self.n_chunks, grid)[seed % 2]
+                n_chunks = max(self.n_chunks, round(LENGTH_S / grid.chunk_s))
+                stream = make_pair(self.sources, seed, n_chunks, grid)[seed % 2]
             else:
                 stream = make_stream(self.sources, seed, None, task, self.n_chunks, audio=grid)
             example = online_example(stream, self.tokenizer, self.config)

@@ -38,7 +38,7 @@ class TrainConfig:
     stages: tuple[Stage, ...] = recipe.STAGES
     real: tuple[str, ...] = ()  # folders of real recordings
     seed: int = 0
-    n_chunks: int = N_CHUNKS
+    n_chunks: int = N_CHUNKS  # of a stream; pairs take 18 s at least
     workers: int = 1  # processes that make data while the device computes
     precision: str = "auto"  # "fp32", "bf16", "fp16", or what the device is good at
     log_every: int = 10  # steps

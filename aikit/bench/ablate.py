@@ -22,8 +22,8 @@ import numpy as np
 
 from aikit.bench.report import write_json
 from aikit.bench.stats import shown, threshold_curve
-from aikit.bench.streams import best_threshold, collect_p_respond, heard, summary
-from aikit.config import ModelConfig, preset
+from aikit.bench.streams import Judged, best_threshold, collect_p_respond, heard, summary
+from aikit.config import AudioConfig, ModelConfig, preset
 from aikit.synth.abilities import GROUPS, Sources
 from aikit.synth.clips import ClipLibrary
 from aikit.synth.grounding import Rules
@@ -261,11 +261,8 @@ def _one(setting: Setting, folder: Path, model, seed, scale, n_streams, progress
         folder, shape, plan, seed=seed, n_chunks=round(STREAM_S / shape.audio.chunk_s), workers=1
     )
     assistant = aikit.load(train(config, progress, sources_made(setting.made)), "cpu")
-    sources, start = sources_made("held out"), time.process_time()
-    judge = partial(heard, assistant, sources, setting.heard, n_streams, grid=shape.audio)
-    before, _, _ = judge(seed=1, threshold=NEVER)  # other streams, to choose the operating point on
-    threshold = best_threshold(threshold_curve(*collect_p_respond(before)))["threshold"]
-    rows, _, minutes = judge(threshold=threshold)
+    start = time.process_time()
+    rows, threshold, minutes = judged(assistant, setting.heard, n_streams, shape.audio)
     scores = summary(rows)
     delays = [row.delay_s * 1000 for row in rows if row.delay_s is not None]
     found = {
@@ -277,6 +274,17 @@ def _one(setting: Setting, folder: Path, model, seed, scale, n_streams, progress
     }  # fmt: skip
     write_json(path, found)
     return found
+
+
+def judged(
+    assistant, tasks: Sequence[str], n_streams: int, grid: AudioConfig = AudioConfig()
+) -> tuple[list[Judged], float, float]:
+    """Judged events of held-out streams, the threshold chosen on as many others, and minutes of audio."""
+    judge = partial(heard, assistant, sources_made("held out"), tasks, n_streams, grid=grid)
+    before, _, _ = judge(seed=1, threshold=NEVER)
+    threshold = best_threshold(threshold_curve(*collect_p_respond(before)))["threshold"]
+    rows, _, minutes = judge(threshold=threshold)
+    return rows, threshold, minutes
 
 
 # --- the table -----------------------------------------------------------------------------------------

@@ -107,13 +107,13 @@ def _once(label: str) -> Event:
 
 # --- the pair ---------------------------------------------------------------------------------------------
 def make_pair(
-    sources: Sources, seed: int, n_chunks: int = 45, audio: AudioConfig = AudioConfig()
+    sources: Sources, seed: int, n_chunks: int | None = None, audio: AudioConfig = AudioConfig()
 ) -> tuple[Stream, Stream]:
     """Two streams with the same sounds after different instructions, whose replies differ.
 
     Parameters
     ----------
-    n_chunks : length of each in chunks
+    n_chunks : length of each in chunks; None = 18 s
     audio : the grid; chunks of 400 ms
 
     Returns
@@ -122,6 +122,7 @@ def make_pair(
         Their waveforms are equal from the end of the instruction on (from the start, if it is written);
         as many foreground events in both, at the same times; at least one asks for another reply.
     """
+    n_chunks = n_chunks or round(LENGTH_S / audio.chunk_s)
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng((seed, attempt, 2 + int(sources.held_out)))
         script = Dialogue(sources, rng, n_chunks * audio.chunk_s - 1.0)

@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 
 import aikit
+from aikit.bench import pairs
 from aikit.bench.streams import evaluate, heard
 from aikit.config import preset
 from aikit.model.modeling import AudioInteractionModel
 from aikit.stream.assistant import Assistant
 from aikit.synth.abilities import Sources, sub_tasks
+from aikit.synth.pairs import FAMILIES
 from aikit.tokens import Tokenizer
 from aikit.train.loop import Trainee
 
@@ -36,17 +38,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoints", nargs="+", metavar="STREAMS=FOLDER")
     parser.add_argument("--streams", type=int, default=56, help="to judge on")
+    parser.add_argument("--pairs", type=int, default=10, help="of each family, to judge on")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "curve.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     sources, points = Sources.embedded(held_out=True), []
     for trained, folder in (item.split("=", 1) for item in arguments.checkpoints):
-        scores = evaluate(*heard(load(Path(folder)), sources, list(sub_tasks()), arguments.streams, 7, 0.5))
+        assistant = load(Path(folder))
+        scores = evaluate(*heard(assistant, sources, list(sub_tasks()), arguments.streams, 7, 0.5))
+        judged = {f: pairs.run(assistant, sources, arguments.pairs, 7, 0.5, f) for f in FAMILIES}
         points.append({
             "streams": int(trained), "n": scores["n"], "balanced_accuracy": scores["balanced_accuracy"],
             "hit_rate": scores["hit_rate"], "false_alarm_rate": scores["false_alarm_rate"],
             "reply_right": scores["reply_right"]["share"], "digit_error_rate": scores["digit_errors"]["wer"],
             "word_error_rate": scores["word_errors"]["wer"], "best_threshold": scores["best_threshold"],
+            "pairs": {family: {"n": s["n"], "both_right": s["both_right"]["share"]} for family, s in judged.items()},
         })  # fmt: skip
         print(json.dumps(points[-1]), flush=True)
     points.sort(key=lambda point: point["streams"])

@@ -184,12 +184,16 @@ def ablations() -> str:
 
 
 def curve() -> str:
-    """What more streams of training brought."""
-    lines = ["| streams of training | balanced accuracy | hit rate | false alarms | replies right | digit errors | word errors |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    """What more streams of training brought; of pairs, the share with both sides right."""
+    families = ("tell", "count", "agent", "hazard")
+    heads = ("streams of training", "balanced accuracy", "hit rate", "false alarms", "replies right", "digit errors",
+             "word errors", *(f"pairs: {family}" for family in families))  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     keys = ("balanced_accuracy", "hit_rate", "false_alarm_rate", "reply_right", "digit_error_rate", "word_error_rate")
     for point in load("curve") or ():
-        lines.append(f"| {point['streams']:,} | " + " | ".join(shown(point[key]) for key in keys) + " |")
+        of_pairs = [point.get("pairs", {}).get(family, {}).get("both_right") for family in families]
+        cells = [*(shown(point[key]) for key in keys), *(map(shown, of_pairs))]
+        lines.append(f"| {point['streams']:,} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -1,11 +1,14 @@
 """Abilities: 28 sub-tasks that make sense, always the same way, and a held-out half."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import soundfile
 
+from aikit.synth import script
 from aikit.synth.abilities import (
     ABILITIES,
     EXTRA,
@@ -16,7 +19,9 @@ from aikit.synth.abilities import (
     phrases,
     sub_tasks,
 )
+from aikit.synth.clips import ClipLibrary
 from aikit.synth.ontology import ontology
+from aikit.synth.pairs import PAIRS
 from aikit.synth.speech import HELD_OUT_VOICES, TRAIN_VOICES
 from aikit.tokens import DEFAULT_INSTRUCTION, EMOTIONS
 
@@ -41,7 +46,7 @@ def answered(s) -> list:
 def test_there_are_seven_abilities_of_four_sub_tasks():
     assert [len(tasks) for tasks in ABILITIES.values()] == [4] * 7
     assert set(GROUPS["all"]) == set(sub_tasks()) and len(sub_tasks()) == 28
-    assert all(set(group) <= {*sub_tasks(), *EXTRA, "pair"} for group in GROUPS.values())
+    assert all(set(group) <= {*sub_tasks(), *EXTRA, *PAIRS} for group in GROUPS.values())
 
 
 @pytest.mark.parametrize("ability, task", TASKS, ids=[task for _, task in TASKS])
@@ -185,6 +190,22 @@ def test_real_sources_are_disjoint(shared_data):
                   for e in getattr(half, library).entries} for half in (train, held)]  # fmt: skip
         assert names[0] and names[1] and not names[0] & names[1]
     assert not {e.speaker for e in train.digits.entries} & {e.speaker for e in held.digits.entries}
+
+
+def test_a_few_speakers_are_played_as_many(tmp_path, monkeypatch):
+    """Recorded digits are trained on at many speeds; the held-out half keeps its own."""
+    for digit in range(10):
+        soundfile.write(tmp_path / f"{digit}_anna_0.wav", np.sin(np.arange(4000) / 9), 16_000)
+    speeds, library = {}, ClipLibrary.fsdd(tmp_path)
+    for held_out in (False, True):
+        told = speeds.setdefault(held_out, [])
+        monkeypatch.setattr(script, "vary", lambda x, how, rng, told=told: (told.append(how.speed), x)[1])
+        digits = replace(sources(held_out), digits=library)
+        for seed in range(12):
+            outline(digits, seed, sub_task="digit strings")
+    assert min(speeds[False]) < 0.9 and max(speeds[False]) > 1.15
+    assert min(speeds[True]) >= 0.84 and max(speeds[True]) <= 1.18
+    assert not [speed for speed in speeds[True] if 0.92 <= speed <= 1.08]
 
 
 def test_wrong_names_say_what_there_is():

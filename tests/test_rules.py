@@ -93,6 +93,15 @@ def test_a_pair_that_finds_no_room_says_how_much_it_needs(sources):
         make_pair(sources, 0, 8)
 
 
+def test_a_pair_is_about_what_was_asked_for(sources):
+    acts = {"hazard": {"ignore", "only", "tell", "wait"}, "tell": {"tell"}, "agent": {"machine", "remind"}}
+    for family, verbs in acts.items():
+        for seed in range(3):
+            for side in make_pair(sources, seed, family=family):
+                act = side.rule or next(e.act for e in side.events if e.role == "foreground")
+                assert act.split()[0] in verbs
+
+
 def test_a_pair_has_the_same_sounds_and_other_replies(sources):
     spoken = 0
     for seed in range(8):

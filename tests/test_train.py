@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from aikit.audio import SAMPLE_RATE
 from aikit.config import preset
 from aikit.synth.abilities import Sources, make_stream
+from aikit.synth.ontology import ontology
 from aikit.synth.speech import PHONEMES
 from aikit.train import loop, recipe
 from aikit.train.data import StageData, draw_sub_task
@@ -132,7 +133,9 @@ def test_hearing_targets_say_what_sounds_when(tokenizer):
     assert targets.ended.sum() <= len(stream.events) and targets.phonemes
     assert all(1 <= p <= len(PHONEMES) for p in targets.phonemes)
     assert len(stream.waveform) == 30 * 0.4 * SAMPLE_RATE
-    said = " ".join(event.text for event in stream.events if event.text).lower()
+    heard = [e.text or ontology()[e.label].name for e in stream.events if e.role == "foreground"]
+    said = " ".join(heard).lower()
+    assert len({event.label for event in stream.events}) > 1  # not speech alone
     assert tokenizer.decode(targets.pieces).split() == re.sub(r"[^\w\s']", "", said).split()
 
 
@@ -173,13 +176,23 @@ def test_examples_depend_on_their_index_alone():
     assert not np.array_equal(one.mel, data[6][0].mel)
 
 
-def test_a_mix_may_hold_one_half_of_counterfactual_pairs(tokenizer):
+def test_both_sides_of_a_counterfactual_pair_are_in_one_batch(tokenizer):
     sources = Sources.embedded(variants=1)
     stage = replace(recipe.STAGES[3], steps=4, batch=2, mix=(("pairs", 1.0),))
     data = StageData(stage, sources, tokenizer, NANO, n_chunks=12, number=3)  # too short for a pair
     examples = [data[i][0] for i in range(8)]
     assert all(example.mel.shape[1] == 45 * NANO.audio.mel_per_chunk for example in examples)
-    assert len({len(example.tokens.input_ids) for example in examples}) > 1
+    for one, other in zip(examples[::2], examples[1::2], strict=True):
+        np.testing.assert_array_equal(one.mel[:, -800:], other.mel[:, -800:])
+        assert not torch.equal(torch.as_tensor(one.tokens.input_ids), torch.as_tensor(other.tokens.input_ids))
+    assert not np.array_equal(examples[0].mel[:, -800:], examples[2].mel[:, -800:])
+
+
+def test_beside_pairs_there_is_no_half_of_one(tokenizer):
+    stage = replace(recipe.STAGES[3], steps=10, batch=2, mix=(("rules", 0.5), ("silence", 0.5)))
+    data = StageData(stage, Sources.embedded(variants=1), tokenizer, NANO, n_chunks=45, number=3)
+    paired = [data._stream(i).sub_task == "pair" for i in range(20)]
+    assert paired[::2] == paired[1::2] and 0 < sum(paired) < 20
 
 
 def test_the_mix_follows_its_shares():

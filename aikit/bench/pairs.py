@@ -52,14 +52,19 @@ def paired_events(pair: tuple[Stream, Stream], said: Sequence[Sequence], number:
 
 
 def run(
-    assistant, sources: Sources, n_pairs: int = 60, seed: int = 0, threshold: float | None = None
+    assistant,
+    sources: Sources,
+    n_pairs: int = 60,
+    seed: int = 0,
+    threshold: float | None = None,
+    family: str | None = None,
 ) -> dict:
-    """Let an assistant hear pairs made of (held-out) sources; see `scores`."""
+    """Let an assistant hear pairs made of (held-out) sources, of one ``family`` or of all; see `scores`."""
     from tqdm import trange
 
     events = []
     for i in trange(n_pairs, desc="pairs", mininterval=1.0):
-        pair = make_pair(sources, SEED_OFFSET + seed * 1_000_000 + i)
+        pair = make_pair(sources, SEED_OFFSET + seed * 1_000_000 + i, family=family)
         said = [list(assistant.listen(s.waveform, 16_000, s.instruction, threshold)) for s in pair]
         events += paired_events(pair, said, i)
     return scores(events, seed) | {"n_pairs": n_pairs}

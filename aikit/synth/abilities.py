@@ -80,6 +80,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "silence": ("silence",),
     "dictation": ("dictation",),
     "pairs": ("pair",),
+    # who is told of a sound must know it again when it comes: learned last, and only from many contrasts
+    "names": ("pair: tell", "pair: count", "pair: agent"),
+    "rules": ("pair: hazard",),
 }
 
 

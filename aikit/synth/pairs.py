@@ -84,7 +84,16 @@ def _agent(s: Dialogue) -> tuple[Instruction, Instruction, list[Event]]:
     return *instructions, [_sound(x), _sound(y)]
 
 
-FAMILIES = (_tell, _count, _hazard, _name, _lines, _talk, _agent)
+FAMILIES: dict[str, Callable[[Dialogue], tuple[Instruction, Instruction, list[Event]]]] = {
+    "tell": _tell,
+    "count": _count,
+    "hazard": _hazard,
+    "name": _name,
+    "lines": _lines,
+    "talk": _talk,
+    "agent": _agent,
+}
+PAIRS = ("pair", *(f"pair: {family}" for family in FAMILIES))  # as sub-tasks to train on
 
 
 def _two(s: Dialogue, options: list[str]) -> list[str]:
@@ -107,7 +116,11 @@ def _once(label: str) -> Event:
 
 # --- the pair ---------------------------------------------------------------------------------------------
 def make_pair(
-    sources: Sources, seed: int, n_chunks: int | None = None, audio: AudioConfig = AudioConfig()
+    sources: Sources,
+    seed: int,
+    n_chunks: int | None = None,
+    audio: AudioConfig = AudioConfig(),
+    family: str | None = None,
 ) -> tuple[Stream, Stream]:
     """Two streams with the same sounds after different instructions, whose replies differ.
 
@@ -115,6 +128,7 @@ def make_pair(
     ----------
     n_chunks : length of each in chunks; None = 18 s
     audio : the grid; chunks of 400 ms
+    family : what the two instructions are about, a key of `FAMILIES`; None = any
 
     Returns
     -------
@@ -126,7 +140,7 @@ def make_pair(
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng((seed, attempt, 2 + int(sources.held_out)))
         script = Dialogue(sources, rng, n_chunks * audio.chunk_s - 1.0)
-        pair = _attempt(script, n_chunks, audio)
+        pair = _attempt(script, family, n_chunks, audio)
         if pair and _after(pair[0]) != _after(pair[1]):
             return tuple(replace(stream, sub_task="pair", seed=seed) for stream in pair)
     raise ValueError(
@@ -141,9 +155,12 @@ def _after(stream: Stream) -> list[str | None]:
     return [event.reply for event in front[0 if stream.rule else 1 :]]
 
 
-def _attempt(s: Dialogue, n_chunks: int, audio: AudioConfig) -> tuple[Stream, Stream] | None:
+def _attempt(
+    s: Dialogue, family: str | None, n_chunks: int, audio: AudioConfig
+) -> tuple[Stream, Stream] | None:
     """Write one script, hear it again after the other instruction, and mix both; None if too little fits."""
-    *instructions, events = FAMILIES[int(s.rng.integers(len(FAMILIES)))](s)
+    write = FAMILIES[family or list(FAMILIES)[int(s.rng.integers(len(FAMILIES)))]]
+    *instructions, events = write(s)
     (one, said, ack), (other, also, also_ack) = (
         (act, *s.worded(act, **slots)) for act, slots in instructions
     )

@@ -28,6 +28,7 @@ from aikit.synth.waves import draw_variation, vary
 from aikit.tokens import DEFAULT_INSTRUCTION
 
 HELD_OUT_SPEAKER = "lucas"  # of the digits
+SPEAKER_SPEEDS = (0.8, 1.25)  # at which the digits of the other speakers are played for training
 MOST_TURNS = 15  # of a stream, as in the paper
 
 
@@ -171,6 +172,8 @@ class Script:
             pause = np.zeros(int(self.rng.uniform(0.05, 0.2) * 16_000), np.float32)
             parts += [own.draw("speech", self.rng, digit).waveform, pause]
         how = draw_variation(self.rng, self.sources.held_out)
+        if not self.sources.held_out:  # a few speakers stand for many: other pitches, other throats
+            how = replace(how, speed=self.rng.uniform(*SPEAKER_SPEEDS))
         waveform = vary(np.concatenate(parts[:-1]), how, self.rng)
         spoken = " ".join(DIGIT_NAMES[int(d)] for d in string)
         clip = Clip(waveform, "speech", "fsdd", written, spoken, "en", speaker)

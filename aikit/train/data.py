@@ -15,7 +15,7 @@ from aikit.config import ModelConfig
 from aikit.model.processing import Batch, Example, collate, offline_example, online_example
 from aikit.synth.abilities import GROUPS, N_CHUNKS, Sources, make_stream, sub_tasks
 from aikit.synth.compose import Stream
-from aikit.synth.pairs import LENGTH_S, make_pair
+from aikit.synth.pairs import LENGTH_S, PAIRS, make_pair
 from aikit.tokens import Tokenizer
 from aikit.train.hearing import HearingTargets, hearing_targets
 from aikit.train.recipe import Stage
@@ -64,17 +64,26 @@ class StageData(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Example, HearingTargets]:
         rng = np.random.default_rng((self.seed, self.number, index))
-        seed = int(rng.integers(2**40))
-        if self.stage.layout != "offline":
-            task, grid = draw_sub_task(self.stage, rng), self.config.audio
-            if task == "pair":  # the same sounds deserve something else after another instruction
-                n_chunks = max(self.n_chunks, round(LENGTH_S / grid.chunk_s))
-                stream = make_pair(self.sources, seed, n_chunks, grid)[seed % 2]
-            else:
-                stream = make_stream(self.sources, seed, None, task, self.n_chunks, audio=grid)
-            example = online_example(stream, self.tokenizer, self.config)
-            return example, hearing_targets(stream, self.config, self.tokenizer)
-        return self._offline(seed, rng)
+        if self.stage.layout == "offline":
+            return self._offline(int(rng.integers(2**40)), rng)
+        stream = self._stream(index)
+        example = online_example(stream, self.tokenizer, self.config)
+        return example, hearing_targets(stream, self.config, self.tokenizer)
+
+    def _stream(self, index: int) -> Stream:
+        """Examples come in twos, so that both sides of a pair are in one batch: only the instruction differs."""
+        number, side = divmod(index, 2)
+        rng, grid = np.random.default_rng((self.seed, self.number, number)), self.config.audio
+        task, seed = draw_sub_task(self.stage, rng), int(rng.integers(2**40))
+        if task in PAIRS:
+            n_chunks = max(self.n_chunks, round(LENGTH_S / grid.chunk_s))
+            family = task.partition(": ")[2] or None
+            return make_pair(self.sources, seed, n_chunks, grid, family)[side]
+        if side:
+            task, seed = draw_sub_task(self.stage, rng), int(rng.integers(2**40))
+        while task in PAIRS:  # a half of one would tell nothing
+            task = draw_sub_task(self.stage, rng)
+        return make_stream(self.sources, seed, None, task, self.n_chunks, audio=grid)
 
     def _offline(self, seed: int, rng: np.random.Generator) -> tuple[Example, HearingTargets]:
         """Several single turns of one short stream cost one synthesis; take one of them."""

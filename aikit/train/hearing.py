@@ -10,7 +10,8 @@ what is said (CTC). The head that does so is thrown away after training.
 The paper's decoder, too, has read and heard before. Ours learns from replies alone to find the words of a
 sentence among hundreds of frames, and takes long to notice that it has to. So half-way up the decoder, at the
 positions of the frames, it is also taught (iv) the words that are being said (CTC again, read off with its own
-output matrix); the upper half then finds them there.
+output matrix); the upper half then finds them there. Sounds are spelled there too, by their names: "tell me when
+you hear a dog bark" and the bark that follows then look alike, and one can be found from the other.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class HearingTargets:
     active: np.ndarray  # bool [F, L]: sounds in that frame
     ended: np.ndarray  # bool [n, L]: a foreground sound ended in that chunk
     phonemes: list[int]  # what is said, in order
-    pieces: list[int]  # the same, in the decoder's own tokens
+    pieces: list[int]  # the same in the decoder's own tokens, and between it the names of the sounds
 
 
 def hearing_targets(stream: Stream, config: ModelConfig, tokenizer: Tokenizer) -> HearingTargets:
@@ -83,7 +84,9 @@ def hearing_targets(stream: Stream, config: ModelConfig, tokenizer: Tokenizer) -
             ended[event.chunk(config.audio), column] = True
             if event.text:
                 said += phoneme_ids(event.text, event.language)
-                pieces += spoken_pieces(event.text, tokenizer)
+            name = "" if event.label == "speech" else ontology()[event.label].name
+            if heard := event.text or name:
+                pieces += spoken_pieces(heard, tokenizer)
     return HearingTargets(active, ended, said, pieces)
 
 
@@ -127,7 +130,7 @@ def half_way_up(decoder: nn.Module) -> Iterator[list[Tensor]]:
 def words_loss(
     model: AudioInteractionModel, hidden: Tensor, input_ids: Tensor, targets: list[HearingTargets]
 ) -> Tensor:
-    """How well the hidden states ``[B, T, D]`` of a layer of the decoder spell what is said, at its frames.
+    """How well the hidden states ``[B, T, D]`` of a layer of the decoder spell what is heard, at its frames.
 
     They are read off as the last layer's are, by the final norm and the output matrix; where no piece of a
     word ends, the frame's own token stands for "nothing".

@@ -62,15 +62,16 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "streaming", "online", EVERYTHING, 1e-3, 5000, 8, hear_weight=0.5,
         # random words that somebody wants written: only a decoder that finds them in the frames can answer;
-        # and more of what is learned last: to remember, to tell digits of many voices, to obey the instruction
-        mix=(("all", 0.45), ("history", 0.12), ("agent", 0.06), ("digits", 0.10), ("pairs", 0.09),
-             ("dictation", 0.12), ("silence", 0.06)),
+        # and more of what is learned last: to remember, to tell digits of many voices, to know a named sound again
+        mix=(("all", 0.34), ("names", 0.14), ("rules", 0.12), ("history", 0.10), ("digits", 0.10),
+             ("pairs", 0.04), ("dictation", 0.10), ("silence", 0.06)),
         paper=PaperStage("4 core abilities", "adapter + LM", 5e-5, 80_000, 1024),
     ),
     Stage(
         "instruct", "online", EVERYTHING, 1e-4, 200, 8,
         # half of the streams as before, half in the paper's shares of 0.30, 0.40 and 0.30
-        mix=(("all", 0.5), ("history", 0.15), ("silence", 0.20), ("proactive", 0.15)),
+        mix=(("all", 0.30), ("names", 0.10), ("rules", 0.10),
+             ("history", 0.15), ("silence", 0.20), ("proactive", 0.15)),
         paper=PaperStage("multi-turn; history 0.30, silence 0.40, proactive 0.30", "adapter + LM",
                          1e-5, 15_000, 1024),
     ),

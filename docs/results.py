@@ -193,7 +193,8 @@ def curve() -> str:
     for point in load("curve") or ():
         of_pairs = [point.get("pairs", {}).get(family, {}).get("both_right") for family in families]
         cells = [*(shown(point[key]) for key in keys), *(map(shown, of_pairs))]
-        lines.append(f"| {point['streams']:,} | {' | '.join(cells)} |")
+        name = f"{point['streams']:,} {point.get('note', '')}".strip()
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

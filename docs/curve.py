@@ -1,7 +1,8 @@
 """How much more training would bring: `python docs/curve.py 4800=FOLDER 8800=FOLDER ...` writes docs/results/curve.json.
 
 Each folder is a run's `checkpoint/`, or a model folder, of the preset `tiny`; the number before it says how many
-streams it was trained on. All are judged on the same held-out streams, which are not those of `aikit eval`.
+streams it was trained on, with a word behind it if there is more to say ("70000 averaged=FOLDER"). All are judged on
+the same held-out streams, which are not those of `aikit eval`.
 """
 
 import argparse
@@ -47,8 +48,9 @@ def main() -> None:
         assistant = load(Path(folder))
         scores = evaluate(*heard(assistant, sources, list(sub_tasks()), arguments.streams, 7, 0.5))
         judged = {f: pairs.run(assistant, sources, arguments.pairs, 7, 0.5, f) for f in FAMILIES}
+        streams, _, note = trained.partition(" ")
         points.append({
-            "streams": int(trained), "n": scores["n"], "balanced_accuracy": scores["balanced_accuracy"],
+            "streams": int(streams), **({"note": note} if note else {}), "n": scores["n"], "balanced_accuracy": scores["balanced_accuracy"],
             "hit_rate": scores["hit_rate"], "false_alarm_rate": scores["false_alarm_rate"],
             "reply_right": scores["reply_right"]["share"], "digit_error_rate": scores["digit_errors"]["wer"],
             "word_error_rate": scores["word_errors"]["wer"], "best_threshold": scores["best_threshold"],

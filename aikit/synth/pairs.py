@@ -93,7 +93,7 @@ FAMILIES: dict[str, Callable[[Dialogue], tuple[Instruction, Instruction, list[Ev
     "talk": _talk,
     "agent": _agent,
 }
-PAIRS = ("pair", *(f"pair: {family}" for family in FAMILIES))  # as sub-tasks to train on
+PAIRS = {"pair": None} | {f"pair: {family}": family for family in FAMILIES}  # as sub-tasks to train on
 
 
 def _two(s: Dialogue, options: list[str]) -> list[str]:

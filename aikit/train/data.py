@@ -77,8 +77,7 @@ class StageData(Dataset):
         task, seed = draw_sub_task(self.stage, rng), int(rng.integers(2**40))
         if task in PAIRS:
             n_chunks = max(self.n_chunks, round(LENGTH_S / grid.chunk_s))
-            family = task.partition(": ")[2] or None
-            return make_pair(self.sources, seed, n_chunks, grid, family)[side]
+            return make_pair(self.sources, seed, n_chunks, grid, PAIRS[task])[side]
         if side:
             task, seed = draw_sub_task(self.stage, rng), int(rng.integers(2**40))
         while task in PAIRS:  # a half of one would tell nothing

@@ -208,6 +208,21 @@ def test_a_few_speakers_are_played_as_many(tmp_path, monkeypatch):
     assert not [speed for speed in speeds[True] if 0.92 <= speed <= 1.08]
 
 
+def test_only_the_silence_after_digits_is_long(tmp_path):
+    """Nothing but a pause tells that no further digit comes: two of them are never so far apart."""
+    for digit in range(10):
+        soundfile.write(tmp_path / f"{digit}_anna_0.wav", np.sin(np.arange(4000) / 9), 16_000)
+    digits = replace(sources(False), digits=ClipLibrary.fsdd(tmp_path))
+    silences = []
+    for seed in range(12):
+        said = script.Script(digits, np.random.default_rng(seed), 20.0)
+        said.digits("40536")
+        loud = np.flatnonzero(np.abs(said.items[0].clip.waveform) > 0.02) / 16_000
+        within = np.diff(loud).max() if said.items[0].clip.source == "fsdd" else 0.0
+        silences.append((within, said.items[0].clip.duration_s - loud[-1]))
+    assert 0.05 < max(within for within, _ in silences) < 0.33 < min(after for _, after in silences)
+
+
 def test_wrong_names_say_what_there_is():
     with pytest.raises(ValueError, match="no ability 'singing'.*voice chatting"):
         make_stream(sources(), 0, ability="singing")

@@ -28,6 +28,7 @@ from aikit.synth.waves import draw_variation, vary
 from aikit.tokens import DEFAULT_INSTRUCTION
 
 HELD_OUT_SPEAKER = "lucas"  # of the digits
+DIGITS_PAUSE_S = 0.35  # after digits: longer than between two of them, for nothing else tells that these were all
 SPEAKER_SPEEDS = (0.8, 1.25)  # at which the digits of the other speakers are played for training
 MOST_TURNS = 15  # of a stream, as in the paper
 
@@ -161,10 +162,18 @@ class Script:
         self.scenario = joined(self.scenario, "person")
 
     def digits(self, string: str) -> None:
-        """Somebody says digits one by one and wants them written."""
+        """Somebody says digits one by one, then no more for a while, and wants them written."""
         library, written = self.sources.digits, " ".join(string)
         if library is None or self.rng.random() < 0.3:
-            return self.say(", ".join(DIGIT_NAMES[int(d)] for d in string), written)
+            self.say(", ".join(DIGIT_NAMES[int(d)] for d in string), written)
+        else:
+            self._recorded(library, string, written)
+        clip = self.items[-1].clip
+        waveform = np.pad(clip.waveform, (0, int(DIGITS_PAUSE_S * 16_000)))
+        self.items[-1] = replace(self.items[-1], clip=replace(clip, waveform=waveform))
+
+    def _recorded(self, library: ClipLibrary, string: str, written: str) -> None:
+        """Say digits by recordings of them, all of one speaker."""
         speaker = self.pick(sorted({entry.speaker for entry in library.entries}))
         own = library.only(lambda entry: entry.speaker == speaker)
         parts = []

@@ -55,6 +55,29 @@ def test_a_listener_follows_what_it_was_told(said, replies):
     assert heard(*said) == replies
 
 
+@pytest.mark.parametrize(
+    "said, notes",
+    [
+        (["siren", "ignore siren", "siren", "scream", "watch siren", "siren"],
+         ["siren", "siren ignore two", "scream", "siren three"]),
+        (["only siren", "siren", "scream"], ["siren only", "scream"]),
+        (["tell dog_bark", "dog_bark", "stop", "dog_bark"], ["dog bark tell", "dog bark two"]),
+        (["count frog -cat_meow", "frog", "cat_meow", "frog"],
+         ["frog croak count", "cat meow", "frog croak count two"]),
+        (["frog"] * 7, ["frog croak", *(f"frog croak {n}" for n in ("two", "three", "four", "five", "six")), "frog croak"]),
+    ],
+)  # fmt: skip
+def test_a_note_tells_what_was_said_of_a_sound_and_how_often_it_was_heard(said, notes):
+    listener, got = Listener(), []
+    for turn in said:
+        if turn in ontology():
+            listener.hear(turn)
+            got.append(listener.note(turn))
+        else:
+            listener.hear("speech", turn)
+    assert got == notes
+
+
 def test_a_written_instruction_is_as_good_as_a_spoken_one():
     assert heard("dog_bark", rule="tell dog_bark") == ["There is the dog bark."]
 

@@ -18,6 +18,8 @@ from aikit.audio import SAMPLE_RATE
 from aikit.config import preset
 from aikit.synth.abilities import Sources, make_stream
 from aikit.synth.ontology import ontology
+from aikit.synth.pairs import make_pair
+from aikit.synth.rules import Listener
 from aikit.synth.speech import PHONEMES
 from aikit.train import loop, recipe
 from aikit.train.data import StageData, draw_sub_task
@@ -133,10 +135,27 @@ def test_hearing_targets_say_what_sounds_when(tokenizer):
     assert targets.ended.sum() <= len(stream.events) and targets.phonemes
     assert all(1 <= p <= len(PHONEMES) for p in targets.phonemes)
     assert len(stream.waveform) == 30 * 0.4 * SAMPLE_RATE
-    heard = [e.text or ontology()[e.label].name for e in stream.events if e.role == "foreground"]
+    listener, heard = Listener(), []
+    for event in (e for e in stream.events if e.role == "foreground"):
+        listener.hear(event.label, event.act)
+        heard.append(event.text or listener.note(event.label))
     said = " ".join(heard).lower()
     assert len({event.label for event in stream.events}) > 1  # not speech alone
     assert tokenizer.decode(targets.pieces).split() == re.sub(r"[^\w\s']", "", said).split()
+
+
+def test_the_frames_of_a_sound_spell_what_was_said_of_it(tokenizer):
+    for seed in range(4):  # both sides of a pair sound alike after the instruction, and only that is noted apart
+        sides = make_pair(Sources.embedded(variants=1), seed, family="tell")
+        events = [[e for e in s.events if e.role == "foreground" and e.label != "speech"] for s in sides]
+        asked = [(s.rule or s.events[0].act).split()[1] for s in sides]
+        assert asked[0] != asked[1] and [e.label for e in events[0]] == [e.label for e in events[1]]
+        for side, told, heard in zip(sides, asked, events, strict=True):
+            words = tokenizer.decode(hearing_targets(side, NANO, tokenizer).pieces)
+            name = ontology()[told].name
+            assert words.count(f"{name} tell") == sum(e.label == told for e in heard)
+            for other in {e.label for e in heard} - {told}:
+                assert f"{ontology()[other].name} tell" not in words and ontology()[other].name in words
 
 
 def test_the_words_loss_is_small_where_the_frames_spell_what_is_said(tokenizer):

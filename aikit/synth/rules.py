@@ -60,6 +60,25 @@ class Listener:
         self.heard.append((self.turn, label))
         return self._sound(label)
 
+    def note(self, label: str) -> str:
+        """What is worth remembering of a sound just heard: its name, what was said of it, how often it was heard.
+
+        ``"dog bark"`` at first, ``"dog bark two"`` the second time; ``"dog bark ignore"`` or ``"dog bark tell"``
+        after an instruction that named it.
+        """
+        times = sum(heard == label for _, heard in self.heard)
+        numbers = phrases()["numbers"]
+        often = numbers[times] if 1 < times < len(numbers) else ""
+        return " ".join(filter(None, (ontology()[label].name, self._said_of(label), often)))
+
+    def _said_of(self, label: str) -> str:
+        """The verb of the instruction in force that names a sound; empty if none does."""
+        if label in self.ignored:
+            return "ignore"
+        if label == self.only:
+            return "only"
+        return self.task[0] if label in self.task[1:] else ""
+
     # --- sounds ---------------------------------------------------------------------------------
     def _sound(self, label: str) -> str | None:
         verb, *about = self.task or [""]

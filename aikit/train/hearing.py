@@ -10,8 +10,9 @@ what is said (CTC). The head that does so is thrown away after training.
 The paper's decoder, too, has read and heard before. Ours learns from replies alone to find the words of a
 sentence among hundreds of frames, and takes long to notice that it has to. So half-way up the decoder, at the
 positions of the frames, it is also taught (iv) the words that are being said (CTC again, read off with its own
-output matrix); the upper half then finds them there. Sounds are spelled there too, by their names: "tell me when
-you hear a dog bark" and the bark that follows then look alike, and one can be found from the other.
+output matrix); the upper half then finds them there. A sound is spelled there too, as a listener with a notebook
+would put it down (`Listener.note`): its name, the verb of the instruction that named it, how often it was heard.
+"Ignore the siren" and a siren then make "siren ignore", and the upper half need not know which sound was meant.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from aikit.config import ModelConfig
 from aikit.model.modeling import AudioInteractionModel
 from aikit.synth.compose import Stream
 from aikit.synth.ontology import ontology
+from aikit.synth.rules import Listener
 from aikit.synth.speech import PHONEMES, phonemes
 from aikit.tokens import Tokenizer
 
@@ -63,7 +65,7 @@ class HearingTargets:
     active: np.ndarray  # bool [F, L]: sounds in that frame
     ended: np.ndarray  # bool [n, L]: a foreground sound ended in that chunk
     phonemes: list[int]  # what is said, in order
-    pieces: list[int]  # the same in the decoder's own tokens, and between it the names of the sounds
+    pieces: list[int]  # the same in the decoder's own tokens, and between it what is noted of the sounds
 
 
 def hearing_targets(stream: Stream, config: ModelConfig, tokenizer: Tokenizer) -> HearingTargets:
@@ -75,6 +77,8 @@ def hearing_targets(stream: Stream, config: ModelConfig, tokenizer: Tokenizer) -
     ended = np.zeros((stream.n_chunks, len(labels)), bool)
     said: list[int] = []
     pieces: list[int] = []
+    listener = Listener()
+    listener.obey(stream.rule)
     for event in stream.events:
         if event.label not in labels:
             continue  # a folder of the user's may have labels of its own
@@ -84,9 +88,11 @@ def hearing_targets(stream: Stream, config: ModelConfig, tokenizer: Tokenizer) -
             ended[event.chunk(config.audio), column] = True
             if event.text:
                 said += phoneme_ids(event.text, event.language)
-            name = "" if event.label == "speech" else ontology()[event.label].name
-            if heard := event.text or name:
-                pieces += spoken_pieces(heard, tokenizer)
+            if event.act or event.label != "speech":
+                listener.hear(event.label, event.act)
+            noted = listener.note(event.label) if event.label != "speech" else event.text
+            if noted:
+                pieces += spoken_pieces(noted, tokenizer)
     return HearingTargets(active, ended, said, pieces)
 
 
@@ -117,9 +123,9 @@ class HearingHead(nn.Module):
 
 @contextmanager
 def half_way_up(decoder: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the hidden states of the decoder's middle layer while it works."""
+    """Collect the hidden states of the decoder's middle layer while it works; above it is one at least."""
     layers, found = decoder.model.layers, []
-    middle = layers[(len(layers) - 1) // 2]
+    middle = layers[min(len(layers) // 2, len(layers) - 2)]
     handle = middle.register_forward_hook(lambda layer, inputs, output: found.append(output))
     try:
         yield found

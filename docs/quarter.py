@@ -52,9 +52,11 @@ def main() -> None:
         "machine": next(check.value for check in report() if check.name == "machine"),
         "minutes": round(minutes, 1), "streams_trained": sum(stage.steps * stage.batch for stage in stages),
         "threshold": threshold, **summary(rows),
+        "hazards": summary([row for row in rows if row.label != "speech"]),  # not the instructions about them
     }  # fmt: skip
     write_json(arguments.out, result)
-    print(json.dumps({k: v for k, v in result.items() if not isinstance(v, dict)}), result["reply_right"])
+    print(json.dumps({k: v for k, v in result.items() if not isinstance(v, dict)}))
+    print("replies right:", result["reply_right"], "; to hazards:", result["hazards"]["reply_right"])
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ def main() -> None:
     rows, threshold, _ = judged(assistant, GROUPS["proactive"], arguments.streams)
     result = {
         "machine": next(check.value for check in report() if check.name == "machine"),
-        "minutes": round(minutes, 1), "streams_trained": sum(stage.steps * stage.batch for stage in stages),
+        "minutes": round(minutes, 1), "scale": arguments.scale,
+        "streams_trained": sum(stage.steps * stage.batch for stage in stages),
         "threshold": threshold, **summary(rows),
         "hazards": summary([row for row in rows if row.label != "speech"]),  # not the instructions about them
     }  # fmt: skip

@@ -125,7 +125,7 @@ def goals() -> str:
     )
     if quarter := load("quarter"):  # another model: that of notebook 02
         what = f"hazards told right by notebook 02's model, {quarter['minutes']:.0f} minutes from nothing"
-        rows += ((what, quarter["reply_right"]["share"], 0.84, True),)
+        rows += ((what, quarter["hazards"]["reply_right"]["share"], 0.84, True),)
     lines = ["| goal | measured | wanted | |", "|---|---|---|---|"]
     for what, measured, wanted, more in rows:
         met = measured is not None and (measured >= wanted if more else measured <= wanted)

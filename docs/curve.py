@@ -50,7 +50,8 @@ def main() -> None:
         judged = {f: pairs.run(assistant, sources, arguments.pairs, 7, 0.5, f) for f in FAMILIES}
         streams, _, note = trained.partition(" ")
         points.append({
-            "streams": int(streams), **({"note": note} if note else {}), "n": scores["n"], "balanced_accuracy": scores["balanced_accuracy"],
+            "streams": int(streams), **({"note": note} if note else {}),
+            "n": scores["n"], "balanced_accuracy": scores["balanced_accuracy"],
             "hit_rate": scores["hit_rate"], "false_alarm_rate": scores["false_alarm_rate"],
             "reply_right": scores["reply_right"]["share"], "digit_error_rate": scores["digit_errors"]["wer"],
             "word_error_rate": scores["word_errors"]["wer"], "best_threshold": scores["best_threshold"],

@@ -192,11 +192,16 @@ def test_real_sources_are_disjoint(shared_data):
     assert not {e.speaker for e in train.digits.entries} & {e.speaker for e in held.digits.entries}
 
 
+def digits_of_anna(folder) -> ClipLibrary:
+    """One recording of every digit, a quarter of a second each, in the layout of Free Spoken Digit."""
+    for digit in range(10):
+        soundfile.write(folder / f"{digit}_anna_0.wav", np.sin(np.arange(4000) / 9), 16_000)
+    return ClipLibrary.fsdd(folder)
+
+
 def test_a_few_speakers_are_played_as_many(tmp_path, monkeypatch):
     """Recorded digits are trained on at many speeds; the held-out half keeps its own."""
-    for digit in range(10):
-        soundfile.write(tmp_path / f"{digit}_anna_0.wav", np.sin(np.arange(4000) / 9), 16_000)
-    speeds, library = {}, ClipLibrary.fsdd(tmp_path)
+    speeds, library = {}, digits_of_anna(tmp_path)
     for held_out in (False, True):
         told = speeds.setdefault(held_out, [])
         monkeypatch.setattr(script, "vary", lambda x, how, rng, told=told: (told.append(how.speed), x)[1])
@@ -210,9 +215,7 @@ def test_a_few_speakers_are_played_as_many(tmp_path, monkeypatch):
 
 def test_only_the_silence_after_digits_is_long(tmp_path):
     """Nothing but a pause tells that no further digit comes: two of them are never so far apart."""
-    for digit in range(10):
-        soundfile.write(tmp_path / f"{digit}_anna_0.wav", np.sin(np.arange(4000) / 9), 16_000)
-    digits = replace(sources(False), digits=ClipLibrary.fsdd(tmp_path))
+    digits = replace(sources(False), digits=digits_of_anna(tmp_path))
     silences = []
     for seed in range(12):
         said = script.Script(digits, np.random.default_rng(seed), 20.0)

@@ -17,13 +17,16 @@ def sources():
     return Sources.embedded(variants=4)
 
 
-def heard(*turns_: str, rule: str = "") -> list[str | None]:
+def listened(*turns_: str, rule: str = ""):
+    """Every turn, the reply to it, and the listener right after it."""
     listener = Listener()
     listener.obey(rule)
-    return [
-        listener.hear(t) if t in ontology() else listener.hear("speech", t, {"answer": "yes"})
-        for t in turns_
-    ]
+    for t in turns_:
+        yield t, listener.hear(*([t] if t in ontology() else ["speech", t, {"answer": "yes"}])), listener
+
+
+def heard(*turns_: str, rule: str = "") -> list[str | None]:
+    return [reply for _, reply, _ in listened(*turns_, rule=rule)]
 
 
 ADVICE = {label: sound.replies[0] for label, sound in ontology().items() if sound.replies}
@@ -68,14 +71,7 @@ def test_a_listener_follows_what_it_was_told(said, replies):
     ],
 )  # fmt: skip
 def test_a_note_tells_what_was_said_of_a_sound_and_how_often_it_was_heard(said, notes):
-    listener, got = Listener(), []
-    for turn in said:
-        if turn in ontology():
-            listener.hear(turn)
-            got.append(listener.note(turn))
-        else:
-            listener.hear("speech", turn)
-    assert got == notes
+    assert [listener.note(turn) for turn, _, listener in listened(*said) if turn in ontology()] == notes
 
 
 def test_a_written_instruction_is_as_good_as_a_spoken_one():

@@ -145,10 +145,12 @@ def test_hearing_targets_say_what_sounds_when(tokenizer):
 
 
 def test_the_frames_of_a_sound_spell_what_was_said_of_it(tokenizer):
+    sources = Sources.embedded(variants=1)
     for seed in range(4):  # both sides of a pair sound alike after the instruction, and only that is noted apart
-        sides = make_pair(Sources.embedded(variants=1), seed, family="tell")
-        events = [[e for e in s.events if e.role == "foreground" and e.label != "speech"] for s in sides]
-        asked = [(s.rule or s.events[0].act).split()[1] for s in sides]
+        sides = make_pair(sources, seed, family="tell")
+        front = [[e for e in s.events if e.role == "foreground"] for s in sides]
+        asked = [(s.rule or fore[0].act).split()[1] for s, fore in zip(sides, front, strict=True)]
+        events = [[e for e in fore if e.label != "speech"] for fore in front]
         assert asked[0] != asked[1] and [e.label for e in events[0]] == [e.label for e in events[1]]
         for side, told, heard in zip(sides, asked, events, strict=True):
             words = tokenizer.decode(hearing_targets(side, NANO, tokenizer).pieces)

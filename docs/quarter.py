@@ -1,7 +1,8 @@
 """What a quarter of an hour on two cores teaches from nothing: `python docs/quarter.py` writes docs/results/quarter.json.
 
 The run is that of notebook 02 with FAST = False: the preset `mini`, eleven sounds (here in all their variants), streams
-of 8 s, one core that computes and one that makes streams. It is judged as the models of `aikit train --ablate` are.
+of 18 s, one core that computes and one that makes streams. It is judged as the models of `aikit train --ablate` are, on
+streams of 24 s; the hazards are also told apart by whether anybody has spoken or written in their stream.
 """
 
 import argparse
@@ -16,16 +17,19 @@ import torch
 import aikit
 from aikit.bench.ablate import RATE, judged, sources_made
 from aikit.bench.report import write_json
-from aikit.bench.streams import summary
+from aikit.bench.streams import SEED_OFFSET, summary
 from aikit.config import preset
 from aikit.doctor import report
-from aikit.synth.abilities import GROUPS
+from aikit.synth.abilities import GROUPS, outline
 from aikit.train.loop import TrainConfig, train
 from aikit.train.recipe import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = {"hear": 400, "streaming": 2_000}  # as notebook 02 has them
-MIX = (("proactive", 0.8), ("silence", 0.2))
+N_CHUNKS = 45  # 18 s, as much as a pair needs
+LESSON = {  # stage -> what differs from the recipe, as notebook 02 has it
+    "hear": {"steps": 450, "mix": (("dictation", 0.3), ("proactive", 0.4), ("rules", 0.3))},
+    "streaming": {"steps": 900, "mix": (("proactive", 0.6), ("rules", 0.32), ("silence", 0.08)), "hear_weight": 1.0},
+}
 
 
 def main() -> None:
@@ -36,28 +40,38 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "quarter.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    stages = tuple(
-        replace(stage, steps=round(arguments.scale * STEPS[stage.name]), mix=MIX, learning_rate=RATE)
-        for stage in STAGES if stage.name in STEPS
-    )  # fmt: skip
+    stages = tuple(replace(stage, learning_rate=RATE, **LESSON[stage.name]) for stage in STAGES if stage.name in LESSON)
+    stages = tuple(replace(stage, steps=round(arguments.scale * stage.steps)) for stage in stages)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
-            Path(folder), preset("mini"), stages, seed=arguments.seed, n_chunks=20, precision="fp32"
+            Path(folder), preset("mini"), stages, seed=arguments.seed, n_chunks=N_CHUNKS, precision="fp32"
         )
         assistant = aikit.load(train(config, sources=sources_made("carefully")), "cpu")
     minutes = (time.perf_counter() - began) / 60
     rows, threshold, _ = judged(assistant, GROUPS["proactive"], arguments.streams)
+    hazards = [row for row in rows if row.label != "speech"]  # not the instructions about them
+    told = streams_with_words(arguments.streams)
     result = {
         "machine": next(check.value for check in report() if check.name == "machine"),
         "minutes": round(minutes, 1), "scale": arguments.scale,
         "streams_trained": sum(stage.steps * stage.batch for stage in stages),
-        "threshold": threshold, **summary(rows),
-        "hazards": summary([row for row in rows if row.label != "speech"]),  # not the instructions about them
+        "threshold": threshold, **summary(rows), "hazards": summary(hazards),
+        "hazards_untold": summary([row for row in hazards if row.stream not in told]),
+        "hazards_told": summary([row for row in hazards if row.stream in told]),
     }  # fmt: skip
     write_json(arguments.out, result)
     print(json.dumps({k: v for k, v in result.items() if not isinstance(v, dict)}))
-    print("replies right:", result["reply_right"], "; to hazards:", result["hazards"]["reply_right"])
+    for part in ("hazards", "hazards_untold", "hazards_told"):
+        scores = result[part]
+        print(f"{part}: right {scores['reply_right']}, false alarms {scores['false_alarm_rate']}")
+
+
+def streams_with_words(n_streams: int) -> set[int]:
+    """Which of the streams that are judged hold any speech, or a written instruction."""
+    tasks, held_out = GROUPS["proactive"], sources_made("held out")
+    heard = (outline(held_out, SEED_OFFSET + i, None, tasks[i % len(tasks)]) for i in range(n_streams))
+    return {i for i, stream in enumerate(heard) if stream.rule or any(event.act for event in stream.events)}
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+from aikit.bench import evaluate
 from aikit.synth import script
 from aikit.synth.abilities import (
     ABILITIES,
@@ -223,6 +225,24 @@ def test_only_the_silence_after_digits_is_long(tmp_path):
         loud = np.flatnonzero(np.abs(said.items[0].clip.waveform) > 0.02) / 16_000
         silences.append((np.diff(loud).max(), said.items[0].clip.duration_s - loud[-1]))
     assert 0.05 < max(within for within, _ in silences) < 0.33 < min(after for _, after in silences)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_digits_are_said_by_recordings_as_often_as_wanted(tmp_path, share):
+    wanted = replace(sources(True), digits=digits_of_anna(tmp_path), recorded=share)
+    said = script.Script(wanted, np.random.default_rng(0), 20.0)
+    for _ in range(12):
+        said.digits("40")
+    assert {item.clip.source == "fsdd" for item in said.items} == {share == 1.0}
+
+
+def test_digits_of_the_unseen_speaker_are_counted_alone(tmp_path, monkeypatch):
+    """Who hears nothing has every digit wrong; all that count were recorded."""
+    recorded, sources_ = [], replace(sources(True), digits=digits_of_anna(tmp_path))
+    say = script.Script._recorded
+    monkeypatch.setattr(script.Script, "_recorded", lambda self, *a: (recorded.append(a[1]), say(self, *a)))
+    found = evaluate.digits(SimpleNamespace(listen=lambda *a: []), sources_, n_streams=2)
+    assert found["wer"] == 1.0 and 0 < found["n_words"] <= len("".join(recorded))
 
 
 def test_wrong_names_say_what_there_is():

@@ -67,6 +67,9 @@ def test_a_listener_follows_what_it_was_told(said, replies):
         (["tell dog_bark", "dog_bark", "stop", "dog_bark"], ["dog bark tell", "dog bark two"]),
         (["count frog -cat_meow", "frog", "cat_meow", "frog"],
          ["frog croak count", "cat meow", "frog croak count two"]),
+        (["count dog_bark cat_meow", "dog_bark", "cat_meow", "count frog", "frog", "dog_bark"],
+         ["dog bark count", "cat meow count two", "frog croak count", "dog bark two"]),
+        (["frog", "name animals", "frog", "piano"], ["frog croak", "frog croak name two", "piano"]),
         (["frog"] * 7, ["frog croak", *(f"frog croak {n}" for n in ("two", "three", "four", "five", "six")), "frog croak"]),
     ],
 )  # fmt: skip

@@ -110,6 +110,12 @@ def test_a_run_may_start_from_shipped_weights_which_are_float16(tmp_path):
     assert heard["stage"] == "hear" and "lm" not in heard and streamed["lm"] > 0
 
 
+@pytest.mark.parametrize("bf16_s, best", [(0.5, "bf16"), (0.9, "fp32"), (2.0, "fp32")])
+def test_a_processor_computes_in_what_it_is_clearly_faster_in(monkeypatch, bf16_s, best):
+    monkeypatch.setattr(loop, "matrix_product_s", {torch.bfloat16: bf16_s, torch.float32: 1.0}.get)
+    assert loop.best_precision(torch.device("cpu")) == best
+
+
 def test_frozen_parts_do_not_move(tmp_path):
     stages = (replace(recipe.STAGES[1], steps=2, batch=2),)  # format: the tower is frozen
     model = loop.AudioInteractionModel.from_pretrained(train(_config(tmp_path, stages=stages), progress=False))

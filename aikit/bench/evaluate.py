@@ -7,6 +7,7 @@ Knows which measurements belong together and where their numbers go. Does not kn
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from aikit.bench import pairs, segments, streams
@@ -19,6 +20,7 @@ def run(
     assistant,
     n_streams: int = 168,
     n_pairs: int = 60,
+    n_digits: int = 30,
     seed: int = 0,
     real: Sequence[str | Path] = (),
     out: str | Path | None = None,
@@ -30,6 +32,7 @@ def run(
     ----------
     n_streams : of each kind; six of every sub-task are about a thousand events
     n_pairs : counterfactual pairs; 0 = none
+    n_digits : streams of digits said by the unseen speaker alone; 0 = none
     real : folders as for `Sources.with_real`, for a second set of streams; none = only the kit's own sounds
     out : JSON file, replaced when all is done
     threshold : respond when p(respond) reaches it; None = the checkpoint's own
@@ -37,13 +40,17 @@ def run(
     Returns
     -------
     dict
-        ``synthetic`` and, with folders, ``real``: as `streams.evaluate`; ``pairs``: as `pairs.scores`;
-        ``segments``: one to five clips in a row, as `segments.run`.
+        ``synthetic`` and, with folders, ``real``: as `streams.evaluate`; ``digits``, with folders that hold
+        some: as `stats.word_errors`; ``pairs``: as `pairs.scores`; ``segments``: one to five clips in a row,
+        as `segments.run`.
     """
     own = Sources.embedded(held_out=True)  # its clips are rendered once, for streams and pairs
     report = {"synthetic": streams.run(assistant, n_streams, seed, threshold=threshold, sources=own)}
     if real:
-        report["real"] = streams.run(assistant, n_streams, seed, real, threshold=threshold)
+        recorded = Sources.with_real(real, held_out=True)
+        report["real"] = streams.run(assistant, n_streams, seed, threshold=threshold, sources=recorded)
+        if n_digits and recorded.digits is not None:
+            report["digits"] = digits(assistant, recorded, n_digits, seed, threshold)
     if n_pairs:
         report["pairs"] = pairs.run(assistant, own, n_pairs, seed, threshold)
         both = report["pairs"]["both_right"]
@@ -54,3 +61,16 @@ def run(
     if out is not None:
         write_json(out, report)
     return report
+
+
+def digits(
+    assistant, sources: Sources, n_streams: int, seed: int = 0, threshold: float | None = None
+) -> dict:
+    """Digit error rate on the unseen speaker alone: six streams of a sub-task hold too few of his digits."""
+    only = replace(sources, recorded=1.0)
+    # other streams than those of the same sub-task among all
+    rows, _, _ = streams.heard(assistant, only, ["digit strings"], n_streams, seed + 1, threshold)
+    found = streams.transcripts(rows, seed)["digit_errors"]
+    print(f"{found['n_words']} digits of the unseen speaker: errors {shown(found['wer'])}, "
+          f"95 % {shown(found['interval'])}")  # fmt: skip
+    return found

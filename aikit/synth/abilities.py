@@ -80,9 +80,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "silence": ("silence",),
     "dictation": ("dictation",),
     "pairs": ("pair",),
-    # who is told of a sound must know it again when it comes: learned last, and only from many contrasts
-    "names": ("pair: tell", "pair: count", "pair: agent"),
+    # who is told of a sound must know it again when it comes, and how often: learned last, and only from many contrasts
+    "names": ("pair: tell", "pair: count", "pair: agent", "pair: name"),
     "rules": ("pair: hazard",),
+    "counting": ("count", "count live", "pair: count"),
 }
 
 

@@ -64,20 +64,23 @@ class Listener:
         """What is worth remembering of a sound just heard: its name, what was said of it, how often it was heard.
 
         ``"dog bark"`` at first, ``"dog bark two"`` the second time; ``"dog bark ignore"`` or ``"dog bark tell"``
-        after an instruction that named it.
+        after an instruction that named it. What is to be counted has the number of the count.
         """
-        times = sum(heard == label for _, heard in self.heard)
+        verb = self._said_of(label)
+        times = self.counted if verb == "count" else sum(heard == label for _, heard in self.heard)
         numbers = phrases()["numbers"]
         often = numbers[times] if 1 < times < len(numbers) else ""
-        return " ".join(filter(None, (ontology()[label].name, self._said_of(label), often)))
+        return " ".join(filter(None, (ontology()[label].name, verb, often)))
 
     def _said_of(self, label: str) -> str:
-        """The verb of the instruction in force that names a sound; empty if none does."""
+        """The verb of the instruction in force that means a sound; empty if none does."""
         if label in self.ignored:
             return "ignore"
         if label == self.only:
             return "only"
-        return self.task[0] if label in self.task[1:] else ""
+        verb, *about = self.task or [""]
+        meant = self._is_named(label, about) if verb == "name" else label in about
+        return verb if meant else ""
 
     # --- sounds ---------------------------------------------------------------------------------
     def _sound(self, label: str) -> str | None:

@@ -67,6 +67,7 @@ class Sources:
     sounds: ClipLibrary
     voices: tuple[Voice, ...]
     digits: ClipLibrary | None = None
+    recorded: float = 0.7  # share of the strings of digits that are said by recordings, where there are some
     held_out: bool = False  # also vary rooms, speeds and equalisers outside the training ranges
     planner: Planner = field(
         default_factory=Rules
@@ -92,7 +93,7 @@ class Sources:
         """The kit's own sounds and voices; the held-out half shares no sound and no voice."""
         voices = HELD_OUT_VOICES if held_out else TRAIN_VOICES
         sounds = ClipLibrary.bundled(variants, held_out).prepared(preprocessed)
-        return cls(sounds, voices, None, held_out)
+        return cls(sounds, voices, held_out=held_out)
 
     @classmethod
     def with_real(cls, folders: Sequence[str | Path], held_out: bool = False) -> Sources:
@@ -164,7 +165,7 @@ class Script:
     def digits(self, string: str) -> None:
         """Somebody says digits one by one, then no more for a while, and wants them written."""
         library, written = self.sources.digits, " ".join(string)
-        if library is None or self.rng.random() < 0.3:
+        if library is None or self.rng.random() >= self.sources.recorded:
             self.say(", ".join(DIGIT_NAMES[int(d)] for d in string), written)
         else:
             self._recorded(library, string, written)

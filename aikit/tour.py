@@ -7,15 +7,17 @@ the first picture and the numbers of each, and report.json with every number and
 
 import html
 import json
+import math
 import os
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty
 
 from aikit.nb import read_report
 
@@ -111,6 +113,37 @@ def same_python() -> Iterator[None]:
                 os.environ["JUPYTER_PATH"] = before
 
 
+def patient_kernel_manager() -> type:
+    """A kernel manager whose client looks again every second whether a reply has come.
+
+    nbclient answers widgets on the same socket on which it waits for replies, and now and then the wake-up for
+    a reply is lost (https://github.com/jupyter/nbclient/issues/312): a cell that has long ended seems stuck.
+    """
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.asynchronous.client import AsyncKernelClient, AsyncZMQSocketChannel
+    from traitlets import Type, default
+
+    class Channel(AsyncZMQSocketChannel):
+        async def get_msg(self, timeout: float | None = None) -> dict:
+            end = math.inf if timeout is None else time.monotonic() + timeout
+            while True:
+                left = max(0.0, end - time.monotonic())
+                with suppress(Empty):
+                    return await super().get_msg(min(1.0, left))
+                if not left:
+                    raise Empty
+
+    class Client(AsyncKernelClient):
+        shell_channel_class = Type(Channel)
+
+    class Manager(AsyncKernelManager):
+        @default("client_factory")
+        def _client_factory_default(self) -> type:
+            return Client
+
+    return Manager
+
+
 def _visit(path: Path, out: Path, fast: bool) -> Visit:
     import papermill
 
@@ -126,6 +159,7 @@ def _visit(path: Path, out: Path, fast: bool) -> Visit:
             cwd=path.parent,  # as in Jupyter: relative paths start at the notebook
             progress_bar={"desc": "  cells", "leave": False, "disable": None},  # none in a log file
             execution_timeout=CELL_LIMIT_S,
+            kernel_manager_class=patient_kernel_manager(),
         )
     except Exception as error:  # one notebook's failure, of any kind, must not end the tour
         visit.error = _explain(error, target)

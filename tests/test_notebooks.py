@@ -248,13 +248,14 @@ def test_cells_are_short_and_narrow(path):
 @EVERY
 def test_runs_and_reports(path, tmp_path, record_property):
     papermill = pytest.importorskip("papermill")
-    from aikit.tour import same_python
+    from aikit.tour import patient_kernel_manager, same_python
 
     done = tmp_path / path.name
     with same_python():
         book = papermill.execute_notebook(
             path, done, {"FAST": True}, kernel_name="python3", language="python", cwd=path.parent,
             progress_bar=False, execution_timeout=CELL_LIMIT_S,
+            kernel_manager_class=patient_kernel_manager(),
         )  # fmt: skip
     record_property("seconds", book.metadata.papermill.duration)
     numbers = read_report(done)

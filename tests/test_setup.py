@@ -1,5 +1,6 @@
 """The set-up and the runner: project files, badges, doctor, notebook helpers, tour."""
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from queue import Empty
 
 import numpy as np
 import pytest
@@ -288,3 +290,26 @@ def test_helpers_load_nothing_heavy(root):
     code = "import aikit.doctor, aikit.nb, aikit.tour, sys; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "papermill", "gradio", "matplotlib"} & set(out.stdout.split())
+
+
+def test_a_reply_is_found_though_nobody_was_woken_for_it():
+    """A socket that wakes nobody for a message which is there when it is looked at again."""
+    looks = []
+
+    class Socket:
+        async def poll(self, timeout_ms):
+            looks.append(timeout_ms)
+            return len(looks) > 2
+
+    async def received():
+        return {"msg_type": "execute_reply"}
+
+    channel_class = tour.patient_kernel_manager()().client_factory().shell_channel_class
+    channel = channel_class.__new__(channel_class)
+    channel.socket, channel._recv = Socket(), received
+    assert asyncio.run(channel.get_msg(900.0)) == {"msg_type": "execute_reply"}
+    assert len(looks) == 3 and max(looks) <= 1000
+    looks[:] = []
+    with pytest.raises(Empty):
+        asyncio.run(channel.get_msg(0.0))
+    assert looks == [0]

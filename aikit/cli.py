@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = verbs.add_parser("eval", help="all that the kit says of a model: streams, pairs, segments")
     evaluate.add_argument("--streams", type=int, default=168, help="of each kind; 168 hold 1,000 events")
     evaluate.add_argument("--pairs", type=int, default=60, help="counterfactual ones; 0 = none")
-    evaluate.add_argument("--digits", type=int, default=30, help="streams of the unseen speaker's (with --real); 0 = none")
+    evaluate.add_argument("--digits", type=int, default=30, help="streams of the unseen speaker (with --real); 0 = none")
     evaluate.add_argument("--out", type=Path, help="write the scores here")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--threshold", type=float, help="respond when p(respond) reaches it")

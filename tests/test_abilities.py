@@ -194,11 +194,12 @@ def test_real_sources_are_disjoint(shared_data):
     assert not {e.speaker for e in train.digits.entries} & {e.speaker for e in held.digits.entries}
 
 
-def digits_of_anna(folder) -> ClipLibrary:
-    """One recording of every digit, a quarter of a second each, in the layout of Free Spoken Digit."""
+def digits_of_anna(folder, edge_s: float = 0.0) -> ClipLibrary:
+    """A recording of every digit, a quarter of a second between silent edges, as Free Spoken Digit names them."""
     for digit in range(10):
-        soundfile.write(folder / f"{digit}_anna_0.wav", np.sin(np.arange(4000) / 9), 16_000)
-    return ClipLibrary.fsdd(folder)
+        recording = np.pad(np.sin(np.arange(4000) / 9), int(edge_s * 16_000))
+        soundfile.write(folder / f"{digit}_anna_0.wav", recording, 16_000)
+    return Sources.with_real([folder]).digits
 
 
 def test_a_few_speakers_are_played_as_many(tmp_path, monkeypatch):
@@ -215,9 +216,10 @@ def test_a_few_speakers_are_played_as_many(tmp_path, monkeypatch):
     assert not [speed for speed in speeds[True] if 0.92 <= speed <= 1.08]
 
 
-def test_only_the_silence_after_digits_is_long(tmp_path):
-    """Nothing but a pause tells that no further digit comes: two of them are never so far apart."""
-    digits = replace(sources(False), digits=digits_of_anna(tmp_path))
+@pytest.mark.parametrize("edge_s", [0.0, 0.2])
+def test_only_the_silence_after_digits_is_long(tmp_path, edge_s):
+    """Nothing but a pause tells that no further digit comes: two are never so far apart, however they were cut."""
+    digits = replace(sources(False), digits=digits_of_anna(tmp_path, edge_s))
     silences = []
     for seed in range(12):
         said = script.Script(digits, np.random.default_rng(seed), 20.0)
@@ -225,6 +227,14 @@ def test_only_the_silence_after_digits_is_long(tmp_path):
         loud = np.flatnonzero(np.abs(said.items[0].clip.waveform) > 0.02) / 16_000
         silences.append((np.diff(loud).max(), said.items[0].clip.duration_s - loud[-1]))
     assert 0.05 < max(within for within, _ in silences) < 0.33 < min(after for _, after in silences)
+
+
+def test_another_rate_is_no_other_pitch():
+    word = np.sin(np.arange(8000) / 9).astype(np.float32)
+    faster = script.at_rate(word, 1.25)
+    assert len(faster) == 6400 and script.at_rate(word, 1.0) is word
+    crossings = [np.diff(np.signbit(x[1000:-1000])).mean() for x in (word, faster)]
+    assert crossings[1] == pytest.approx(crossings[0], rel=0.03)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

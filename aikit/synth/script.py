@@ -29,7 +29,9 @@ from aikit.tokens import DEFAULT_INSTRUCTION
 
 HELD_OUT_SPEAKER = "lucas"  # of the digits
 DIGITS_PAUSE_S = 0.35  # after digits: longer than between two of them, for nothing else tells that these were all
-SPEAKER_SPEEDS = (0.8, 1.25)  # at which the digits of the other speakers are played for training
+# how the digits of the other speakers are varied for training (`waves.Variation`), more than anything else is
+SPEAKERS = {"speed": (0.8, 1.25), "tilt_db": (-4.0, 4.0), "peak_db": (-10.0, 10.0)}
+TRIM_DB = 35  # a recorded digit begins and ends where it is this much under its loudest frame
 MOST_TURNS = 15  # of a stream, as in the paper
 
 
@@ -53,6 +55,20 @@ def words(language: str) -> tuple[str, ...]:
 def preprocessed(waveform: np.ndarray) -> np.ndarray:
     """A clip ready for a junction (TFJP)."""
     return tfjp(waveform).waveform
+
+
+def without_edges(waveform: np.ndarray) -> np.ndarray:
+    """A recorded digit without the silence around it, which in some is as long as that between two strings."""
+    from librosa.effects import trim
+
+    return trim(waveform, top_db=TRIM_DB, frame_length=512, hop_length=128)[0]
+
+
+def at_rate(waveform: np.ndarray, rate: float) -> np.ndarray:
+    """Words said faster or slower by the same throat."""
+    from librosa.effects import time_stretch
+
+    return waveform if rate == 1.0 else time_stretch(waveform, rate=rate, n_fft=512)
 
 
 def with_own_noise(waveform: np.ndarray) -> np.ndarray:
@@ -110,7 +126,7 @@ class Sources:
                 sources.sounds += real.prepared(preprocessed)
                 sources.sounds += real.prepared(with_own_noise, "-noisy")
             elif any(folder.glob("[0-9]_*_*.wav")):
-                digits = ClipLibrary.fsdd(folder)
+                digits = ClipLibrary.fsdd(folder).prepared(without_edges)
                 sources.digits = digits.only(lambda e: (e.speaker == HELD_OUT_SPEAKER) == held_out)
             else:
                 split = "test" if held_out else "train"
@@ -177,13 +193,13 @@ class Script:
         """Say digits by recordings of them, all of one speaker."""
         speaker = self.pick(sorted({entry.speaker for entry in library.entries}))
         own = library.only(lambda entry: entry.speaker == speaker)
-        parts = []
+        how, rate, parts = draw_variation(self.rng, self.sources.held_out), 1.0, []
+        if not self.sources.held_out:  # a few speakers stand for many: other throats, microphones and rates
+            wider = {name: self.rng.uniform(*bounds) for name, bounds in SPEAKERS.items()}
+            how, rate = replace(how, **wider), self.rng.uniform(*SPEAKERS["speed"])
         for digit in string:
             pause = np.zeros(int(self.rng.uniform(0.05, 0.2) * 16_000), np.float32)
-            parts += [own.draw("speech", self.rng, digit).waveform, pause]
-        how = draw_variation(self.rng, self.sources.held_out)
-        if not self.sources.held_out:  # a few speakers stand for many: other pitches, other throats
-            how = replace(how, speed=self.rng.uniform(*SPEAKER_SPEEDS))
+            parts += [at_rate(own.draw("speech", self.rng, digit).waveform, rate), pause]
         waveform = vary(np.concatenate(parts[:-1]), how, self.rng)
         spoken = " ".join(DIGIT_NAMES[int(d)] for d in string)
         clip = Clip(waveform, "speech", "fsdd", written, spoken, "en", speaker)

@@ -17,10 +17,10 @@ import torch
 import aikit
 from aikit.bench.ablate import RATE, judged, sources_made
 from aikit.bench.report import write_json
-from aikit.bench.streams import SEED_OFFSET, summary
+from aikit.bench.streams import summary
 from aikit.config import preset
 from aikit.doctor import report
-from aikit.synth.abilities import GROUPS, outline
+from aikit.synth.abilities import GROUPS
 from aikit.train.loop import TrainConfig, train
 from aikit.train.recipe import STAGES
 
@@ -51,27 +51,19 @@ def main() -> None:
     minutes = (time.perf_counter() - began) / 60
     rows, threshold, _ = judged(assistant, GROUPS["proactive"], arguments.streams)
     hazards = [row for row in rows if row.label != "speech"]  # not the instructions about them
-    told = streams_with_words(arguments.streams)
     result = {
         "machine": next(check.value for check in report() if check.name == "machine"),
         "minutes": round(minutes, 1), "scale": arguments.scale,
         "streams_trained": sum(stage.steps * stage.batch for stage in stages),
         "threshold": threshold, **summary(rows), "hazards": summary(hazards),
-        "hazards_untold": summary([row for row in hazards if row.stream not in told]),
-        "hazards_told": summary([row for row in hazards if row.stream in told]),
+        "hazards_untold": summary([row for row in hazards if not row.told]),
+        "hazards_told": summary([row for row in hazards if row.told]),
     }  # fmt: skip
     write_json(arguments.out, result)
     print(json.dumps({k: v for k, v in result.items() if not isinstance(v, dict)}))
     for part in ("hazards", "hazards_untold", "hazards_told"):
         scores = result[part]
         print(f"{part}: right {scores['reply_right']}, false alarms {scores['false_alarm_rate']}")
-
-
-def streams_with_words(n_streams: int) -> set[int]:
-    """Which of the streams that are judged hold any speech, or a written instruction."""
-    tasks, held_out = GROUPS["proactive"], sources_made("held out")
-    heard = (outline(held_out, SEED_OFFSET + i, None, tasks[i % len(tasks)]) for i in range(n_streams))
-    return {i for i, stream in enumerate(heard) if stream.rule or any(event.act for event in stream.events)}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Scores worked out by hand, alignments that a greedy search gets wrong, manifests broken line by line."""
 
 import json
+from dataclasses import replace
 from statistics import NormalDist
 from types import SimpleNamespace
 
@@ -307,6 +308,14 @@ def test_judged_events():
     assert [b["balanced_accuracy"] for b in result["baselines"].values()] == [0.5, 0.5]
     assert result["sub_tasks"]["body in distress"]["reply_right"]["share"] == 1.0
     json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize("rule, act, told", [("", "", False), ("wait", "", True), ("", "talk en", True)])
+def test_a_stream_in_which_something_was_said_is_told(rule, act, told):
+    """Written or spoken, and to all of its events; elsewhere the sounds alone decide."""
+    stream = stream_of(event("rain", 0, 1), replace(event("speech", 3, 4), act=act))
+    rows, _ = streams.judge(replace(stream, rule=rule), [])
+    assert [row.told for row in rows] == [told, told]
 
 
 def test_right_words():

@@ -56,6 +56,7 @@ class Judged:
     said: str = ""
     spoken: bool = False  # what was wanted is what was spoken: a transcription
     delay_s: float | None = None  # of a due reply that came, from the end of its event on
+    told: bool = False  # somebody speaks in its stream, or an instruction is written: not the sounds alone decide
 
     @property
     def right(self) -> bool:
@@ -118,6 +119,7 @@ def judge(stream: Stream, said: Sequence, number: int = 0) -> tuple[list[Judged]
     spare = [chunk for j, (chunk, _) in enumerate(given) if j not in pairs.values()]
     partner = {id(due[i]): given[j] for i, j in pairs.items()}
     in_time = {c for e in due for c in range(e.chunk(grid) - early, e.chunk(grid) + late + 1)}
+    told = bool(stream.rule) or any(event.act for event in stream.events)
     rows = []
     for event in events:
         wanted, end = event.reply is not None, event.chunk(grid)
@@ -130,7 +132,7 @@ def judge(stream: Stream, said: Sequence, number: int = 0) -> tuple[list[Judged]
             number, stream.ability, stream.sub_task, event.label, wanted, replied, p_max,
             None if came is None else came - end, event.reply or "", text,
             normalised(event.text) == normalised(event.reply or "-"),
-            None if came is None else (came + 1) * grid.chunk_s - event.end_s,
+            None if came is None else (came + 1) * grid.chunk_s - event.end_s, told,
         ))  # fmt: skip
     return rows, len(spare)
 

@@ -22,8 +22,10 @@ from aikit.synth.abilities import (
     sub_tasks,
 )
 from aikit.synth.clips import ClipLibrary
+from aikit.synth.dialogue import Dialogue
 from aikit.synth.ontology import ontology
 from aikit.synth.pairs import PAIRS
+from aikit.synth.recipes import begin
 from aikit.synth.speech import HELD_OUT_VOICES, TRAIN_VOICES
 from aikit.tokens import DEFAULT_INSTRUCTION, EMOTIONS
 
@@ -253,6 +255,15 @@ def test_digits_of_the_unseen_speaker_are_counted_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(script.Script, "_recorded", lambda self, *a: (recorded.append(a[1]), say(self, *a)))
     found = evaluate.digits(SimpleNamespace(listen=lambda *a: []), sources_, n_streams=2)
     assert found["wer"] == 1.0 and 0 < found["n_words"] <= len("".join(recorded))
+
+
+def test_who_was_to_name_every_sound_can_still_be_asked_for_one():
+    """No benign sound may be left then; a hazard always is."""
+    for seed in range(8):
+        said = Dialogue(sources(), np.random.default_rng(seed), 20.0)
+        said.excluded |= {sound.label for sound in said.known("ignore")}
+        (label,) = begin(said, "tell")
+        assert ontology()[label].policy == "respond" and said.listener.task == ["tell", label]
 
 
 def test_wrong_names_say_what_there_is():

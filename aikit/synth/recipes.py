@@ -284,9 +284,9 @@ def place(s: Dialogue) -> Turns:
 def begin(s: Dialogue, task: str) -> list[str]:
     """Give a task about sounds; return the labels that now matter."""
     if task == "tell":
-        labels = [
-            s.pick(benign_labels(s) if s.chance(0.75) else [x.label for x in s.known("respond")])
-        ]
+        hazards = [x.label for x in s.known("respond")]
+        # where "name every sound" came before, no benign one may be left
+        labels = [s.pick((benign_labels(s) if s.chance(0.75) else hazards) or hazards)]
         act = f"tell {labels[0]}"
     elif task == "count":
         first, second = (str(x) for x in s.rng.permutation(s.countable())[:2])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from aikit.train.data import StageData, draw_sub_task
 from aikit.train.hearing import (
     HearingHead,
     HearingTargets,
+    counting_loss,
     half_way_up,
     hearing_targets,
     sound_labels,
@@ -150,6 +152,16 @@ def test_hearing_targets_say_what_sounds_when(tokenizer):
     assert tokenizer.decode(targets.pieces).split() == re.sub(r"[^\w\s']", "", said).split()
 
 
+def test_how_often_a_sound_was_heard_stands_where_it_ended(tokenizer):
+    stream = make_stream(Sources.embedded(variants=1), 7, sub_task="count", n_chunks=60)
+    targets, heard = hearing_targets(stream, NANO, tokenizer), Counter()
+    for event in (e for e in stream.events if e.role == "foreground" and e.label != "speech"):
+        heard[event.label] += 1
+        assert targets.times[event.chunk()] == heard[event.label]
+    assert max(heard.values()) > 2 and np.count_nonzero(targets.times) == heard.total()
+    assert [tokenizer.decode([token]) for token in targets.numbers] == "One Two Three Four Five Six".split()
+
+
 def test_the_frames_of_a_sound_spell_what_was_said_of_it(tokenizer):
     sources = Sources.embedded(variants=1)
     for seed in range(4):  # both sides of a pair sound alike after the instruction, and only that is noted apart
@@ -171,7 +183,7 @@ def test_the_words_loss_is_small_where_the_frames_spell_what_is_said(tokenizer):
     ids = torch.tensor([[1, *[model.layout.frame] * 20, 2, *[model.layout.frame] * 20]])
     pieces = spoken_pieces("The door, please!", tokenizer)
     assert tokenizer.decode(pieces) == " the door please"
-    target = HearingTargets(np.zeros((0, 0), bool), np.zeros((0, 0), bool), [], pieces)
+    target = HearingTargets(np.zeros((0, 0), bool), np.zeros((0, 0), bool), [], pieces, np.zeros(4, int), [])
     spelled = [model.layout.frame] * 42
     for place, piece in zip(range(3, 40, 6), pieces, strict=False):  # apart, as CTC wants it
         spelled[place] = piece
@@ -180,6 +192,23 @@ def test_the_words_loss_is_small_where_the_frames_spell_what_is_said(tokenizer):
     model.logits, model.decoder.model.norm = (lambda hidden: hidden), torch.nn.Identity()
     right, reversed_ = (words_loss(model, row[None, : ids.shape[1]], ids, [target]) for row in hidden)
     assert right < 0.01 < 1 < reversed_
+
+
+def test_counts_are_read_in_the_frame_in_which_a_sound_has_ended_and_among_numbers_alone():
+    numbers, blank, logits = [3, 5, 8], 0, torch.zeros(20, 9)  # four chunks of five frames
+    logits[:, blank] = 50.0  # nothing is spelled there
+    logits[9, 3], logits[14, 8] = 30.0, 30.0  # "one" as the second chunk ends, "three" as the third does
+
+    def loss(*times):
+        empty = np.zeros((0, 0), bool)
+        return counting_loss([logits, logits[:10]], [
+            HearingTargets(empty, empty, [], [], np.array(times), numbers),
+            HearingTargets(empty, empty, [], [], np.zeros(2, int), numbers),  # a stream in which nothing ends
+        ]).item()  # fmt: skip
+
+    assert loss(0, 1, 3, 0) < 1e-6
+    assert loss(0, 2, 3, 0) == pytest.approx(20.0 * 30.0 / 30)  # one of two is wrong, of thirty frames
+    assert loss(0, 0, 0, 2) == pytest.approx(20.0 * np.log(3) / 30, rel=1e-4)  # no number is likelier than another
 
 
 def test_what_the_decoder_knows_half_way_up_is_seen_while_asked_for():

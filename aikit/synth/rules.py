@@ -61,16 +61,17 @@ class Listener:
         return self._sound(label)
 
     def note(self, label: str) -> str:
-        """What is worth remembering of a sound just heard: its name, what was said of it, how often it was heard.
+        """What is worth remembering of a sound just heard: its name, and what was said of it.
 
-        ``"dog bark"`` at first, ``"dog bark two"`` the second time; ``"dog bark ignore"`` or ``"dog bark tell"``
-        after an instruction that named it. What is to be counted has the number of the count.
+        ``"dog bark"``, or ``"dog bark ignore"`` and ``"dog bark tell"`` after an instruction that named it.
         """
-        verb = self._said_of(label)
-        times = self.counted if verb == "count" else sum(heard == label for _, heard in self.heard)
-        numbers = phrases()["numbers"]
-        often = numbers[times] if 1 < times < len(numbers) else ""
-        return " ".join(filter(None, (ontology()[label].name, verb, often)))
+        return " ".join(filter(None, (ontology()[label].name, self._said_of(label))))
+
+    def times(self, label: str) -> int:
+        """How often a sound just heard was heard; of what is to be counted, the number of the count."""
+        if self._said_of(label) == "count":
+            return self.counted
+        return sum(heard == label for _, heard in self.heard)
 
     def _said_of(self, label: str) -> str:
         """The verb of the instruction in force that means a sound; empty if none does."""

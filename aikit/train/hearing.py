@@ -11,8 +11,9 @@ The paper's decoder, too, has read and heard before. Ours learns from replies al
 sentence among hundreds of frames, and takes long to notice that it has to. So half-way up the decoder, at the
 positions of the frames, it is also taught (iv) the words that are being said (CTC again, read off with its own
 output matrix); the upper half then finds them there. A sound is spelled there too, as a listener with a notebook
-would put it down (`Listener.note`): its name, the verb of the instruction that named it, how often it was heard.
-"Ignore the siren" and a siren then make "siren ignore", and the upper half need not know which sound was meant.
+would put it down (`Listener.note`): its name, and the verb of the instruction that named it. "Ignore the siren" and
+a siren then make "siren ignore", and the upper half need not know which sound was meant. And where a sound has ended
+(v) a number says how often it was heard: among numbers alone, for CTC can spell "nothing" instead, and did.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ from aikit.model.modeling import AudioInteractionModel
 from aikit.synth.compose import Stream
 from aikit.synth.ontology import ontology
 from aikit.synth.rules import Listener
+from aikit.synth.script import phrases
 from aikit.synth.speech import PHONEMES, phonemes
 from aikit.tokens import Tokenizer
 
 BLANK = 0  # CTC's "nothing"; phoneme i of PHONEMES has id i + 1
 ACTIVE_WEIGHT = 4.0  # most labels are absent from most frames
+SYMBOL_WEIGHT, TIMES_WEIGHT = 5.0, 20.0  # of a symbol to spell and of a sound to count: both are summed over few frames
 
 
 def sound_labels() -> list[str]:
@@ -50,6 +53,11 @@ def spoken_pieces(text: str, tokenizer: Tokenizer) -> list[int]:
     """CTC targets of a text as the decoder would write it: small letters, each word after a space."""
     bare = re.sub(r"[^\w\s']", "", text.lower())
     return tokenizer.encode(" " + bare)
+
+
+def number_tokens(tokenizer: Tokenizer) -> list[int]:
+    """With what a reply that is a number begins: "One", "Two" and so on, as far as the kit counts."""
+    return [tokenizer.encode(number.capitalize())[0] for number in phrases()["numbers"][1:]]
 
 
 @lru_cache(maxsize=10_000)
@@ -66,6 +74,8 @@ class HearingTargets:
     ended: np.ndarray  # bool [n, L]: a foreground sound ended in that chunk
     phonemes: list[int]  # what is said, in order
     pieces: list[int]  # the same in the decoder's own tokens, and between it what is noted of the sounds
+    times: np.ndarray  # int [n]: how often the sound that ended in that chunk was heard by then; 0 where none did
+    numbers: list[int]  # the tokens of "One", "Two" ..., which say so
 
 
 def hearing_targets(stream: Stream, config: ModelConfig, tokenizer: Tokenizer) -> HearingTargets:
@@ -75,6 +85,7 @@ def hearing_targets(stream: Stream, config: ModelConfig, tokenizer: Tokenizer) -
     n_frames = stream.n_chunks * config.audio.frames_per_chunk
     active = np.zeros((n_frames, len(labels)), bool)
     ended = np.zeros((stream.n_chunks, len(labels)), bool)
+    times, numbers = np.zeros(stream.n_chunks, int), number_tokens(tokenizer)
     said: list[int] = []
     pieces: list[int] = []
     listener = Listener()
@@ -90,10 +101,13 @@ def hearing_targets(stream: Stream, config: ModelConfig, tokenizer: Tokenizer) -
                 said += phoneme_ids(event.text, event.language)
             if event.act or event.label != "speech":
                 listener.hear(event.label, event.act)
-            noted = listener.note(event.label) if event.label != "speech" else event.text
+            noted = event.text
+            if event.label != "speech":
+                noted, often = listener.note(event.label), listener.times(event.label)
+                times[event.chunk(config.audio)] = often if often <= len(numbers) else 0
             if noted:
                 pieces += spoken_pieces(noted, tokenizer)
-    return HearingTargets(active, ended, said, pieces)
+    return HearingTargets(active, ended, said, pieces, times, numbers)
 
 
 class HearingHead(nn.Module):
@@ -136,7 +150,7 @@ def half_way_up(decoder: nn.Module) -> Iterator[list[Tensor]]:
 def words_loss(
     model: AudioInteractionModel, hidden: Tensor, input_ids: Tensor, targets: list[HearingTargets]
 ) -> Tensor:
-    """How well the hidden states ``[B, T, D]`` of a layer of the decoder spell what is heard, at its frames.
+    """How well the hidden states ``[B, T, D]`` of a layer of the decoder spell and count what is heard, at its frames.
 
     They are read off as the last layer's are, by the final norm and the output matrix; where no piece of a
     word ends, the frame's own token stands for "nothing".
@@ -146,7 +160,18 @@ def words_loss(
         model.logits(model.decoder.model.norm(row[ids == blank]))
         for row, ids in zip(hidden, input_ids, strict=True)
     ]
-    return spelling_loss(logits, [t.pieces for t in targets], blank)
+    return spelling_loss(logits, [t.pieces for t in targets], blank) + counting_loss(logits, targets)
+
+
+def counting_loss(logits: list[Tensor], targets: list[HearingTargets]) -> Tensor:
+    """Cross-entropy among the numbers, in the last frame of every chunk in which a sound ended, a frame."""
+    total = logits[0].sum() * 0.0
+    for row, target in zip(logits, targets, strict=True):
+        chunks = torch.from_numpy(np.flatnonzero(target.times)).to(row.device)
+        last = (chunks + 1) * (len(row) // len(target.times)) - 1
+        wanted = torch.from_numpy(target.times).to(row.device)[chunks] - 1
+        total = total + F.cross_entropy(row[last][:, target.numbers].float(), wanted, reduction="sum")
+    return TIMES_WEIGHT * total / sum(len(row) for row in logits)
 
 
 def spelling_loss(logits: list[Tensor], targets: list[list[int]], blank: int) -> Tensor:
@@ -161,7 +186,7 @@ def spelling_loss(logits: list[Tensor], targets: list[list[int]], blank: int) ->
     total = F.ctc_loss(
         log_probs, flat.to(device), n_frames, lengths, blank, "sum", zero_infinity=True
     )
-    return 5.0 * total / n_frames.sum()
+    return SYMBOL_WEIGHT * total / n_frames.sum()
 
 
 def _detection_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ ABILITIES: dict[str, dict[str, tuple[r.Recipe, float]]] = {
 }
 
 # what a stream may also be made of, beside the sub-tasks
-EXTRA: dict[str, r.Recipe] = {"silence": r.silence, "dictation": r.dictation}
+EXTRA: dict[str, r.Recipe] = {"silence": r.silence, "dictation": r.dictation, "tally": r.tally}
 
 # groups of sub-tasks that the training recipe mixes (paper §3.3); "pair" is one of two streams of `pairs.py`
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -79,6 +79,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "digits": ("digit strings",),
     "silence": ("silence",),
     "dictation": ("dictation",),
+    "tally": ("tally",),
     "pairs": ("pair",),
     # who is told of a sound must know it again when it comes, and how often: learned last, and only from many contrasts
     "names": ("pair: tell", "pair: count", "pair: agent", "pair: name"),

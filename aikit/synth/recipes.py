@@ -1,4 +1,4 @@
-"""What happens in a stream of each sub-task: 28 recipes, and two more for training.
+"""What happens in a stream of each sub-task: 28 recipes, and three more for training.
 
 Knows the order of instructions, sounds and questions (paper §3.2, §3.3). Does not know wordings
 (`dialogue.py`) or which reply is due (`rules.py`). Taught in notebook 01.
@@ -25,6 +25,7 @@ from aikit.synth.script import phrases, words
 Turns = Iterator[None]
 Recipe = Callable[[Dialogue], Turns]
 FAR = 3  # turns that an answer reviewing history lies behind
+MOST = 6  # times that a sound is counted
 
 
 def benign_labels(s: Dialogue) -> list[str]:
@@ -222,7 +223,7 @@ def count_sounds(s: Dialogue) -> Turns:
     others = [x for x in able if x != label]
     s.excluded.add(label)
     may_wait(s)
-    n, asked = int(s.rng.integers(1, 7)), 0
+    n, asked = int(s.rng.integers(1, MOST + 1)), 0
     order = [label] * n + [
         s.pick(others) for _ in range(int(s.rng.integers(0, 3)) + max(0, FAR - n))
     ]
@@ -235,9 +236,24 @@ def count_sounds(s: Dialogue) -> Turns:
         untold(s)
         yield
         s.once(s.pick(others))
-        if s.chance(0.6) and n < 6:
+        if s.chance(0.6) and n < MOST:
             s.once(label)
             n += 1
+        yield
+
+
+def tally(s: Dialogue) -> Turns:
+    """How many so far? Asked again and again, of one sound or another: many counts in one stream."""
+    often, *seldom = s.rng.permutation(countable(s))[:3].tolist()
+    s.excluded |= {often, *seldom}
+    may_wait(s)
+    while True:
+        for _ in range(int(s.rng.integers(1, 4))):
+            label = often if s.chance(0.6) else s.pick(seldom)
+            if len(s.listener.turns_of(label)) < MOST:
+                s.once(label)
+        about = s.pick([label for label in (often, *seldom) if s.listener.turns_of(label)])
+        s.ask("howmany", about, plural=ontology()[about].plural)
         yield
 
 

@@ -71,7 +71,11 @@ class Listener:
         """How often a sound just heard was heard; of what is to be counted, the number of the count."""
         if self._said_of(label) == "count":
             return self.counted
-        return sum(heard == label for _, heard in self.heard)
+        return len(self.turns_of(label))
+
+    def turns_of(self, label: str) -> list[int]:
+        """The turns in which a sound was heard."""
+        return [turn for turn, heard in self.heard if heard == label]
 
     def _said_of(self, label: str) -> str:
         """The verb of the instruction in force that means a sound; empty if none does."""
@@ -156,7 +160,7 @@ class Listener:
             self.refers_to, value = self.told[about[0]]
             return phrases()["chat"]["slots"][about[0]]["answer"].format(value=value)
         if verb == "howmany":
-            found = [turn for turn, label in self.heard if label == about[0]]
+            found = self.turns_of(about[0])
             self.refers_to = found[0]
             return answers[verb].format(number=phrases()["numbers"][len(found)].capitalize())
         if verb in turns:

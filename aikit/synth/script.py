@@ -31,6 +31,7 @@ HELD_OUT_SPEAKER = "lucas"  # of the digits
 DIGITS_PAUSE_S = 0.35  # after digits: longer than between two of them, for nothing else tells that these were all
 # how the digits of the other speakers are varied for training (`waves.Variation`), more than anything else is
 SPEAKERS = {"speed": (0.8, 1.25), "tilt_db": (-4.0, 4.0), "peak_db": (-10.0, 10.0)}
+TELEPHONE = 0.5  # share of the strings said by the kit's own voices that have a telephone's band in training
 TRIM_DB = 35  # a recorded digit begins and ends where it is this much under its loudest frame
 MOST_TURNS = 15  # of a stream, as in the paper
 
@@ -69,6 +70,13 @@ def at_rate(waveform: np.ndarray, rate: float) -> np.ndarray:
     from librosa.effects import time_stretch
 
     return waveform if rate == 1.0 else time_stretch(waveform, rate=rate, n_fft=512)
+
+
+def by_telephone(waveform: np.ndarray) -> np.ndarray:
+    """Nothing above 4 kHz, as in the recorded digits."""
+    from librosa import resample
+
+    return resample(resample(waveform, orig_sr=16_000, target_sr=8_000), orig_sr=8_000, target_sr=16_000)
 
 
 def with_own_noise(waveform: np.ndarray) -> np.ndarray:
@@ -183,10 +191,14 @@ class Script:
         library, written = self.sources.digits, " ".join(string)
         if library is None or self.rng.random() >= self.sources.recorded:
             self.say(", ".join(DIGIT_NAMES[int(d)] for d in string), written)
+            # many voices as the few recorded speakers sound, so that these are no dialect of their own
+            narrow = not self.sources.held_out and self.rng.random() < TELEPHONE
         else:
             self._recorded(library, string, written)
+            narrow = False
         clip = self.items[-1].clip
-        waveform = np.pad(clip.waveform, (0, int(DIGITS_PAUSE_S * 16_000)))
+        waveform = by_telephone(clip.waveform) if narrow else clip.waveform
+        waveform = np.pad(waveform, (0, int(DIGITS_PAUSE_S * 16_000)))
         self.items[-1] = replace(self.items[-1], clip=replace(clip, waveform=waveform))
 
     def _recorded(self, library: ClipLibrary, string: str, written: str) -> None:

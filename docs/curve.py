@@ -13,6 +13,7 @@ import torch
 
 import aikit
 from aikit.bench import pairs
+from aikit.bench.report import write_json
 from aikit.bench.streams import evaluate, heard
 from aikit.config import preset
 from aikit.model.modeling import AudioInteractionModel
@@ -59,7 +60,7 @@ def main() -> None:
         })  # fmt: skip
         print(json.dumps(points[-1]), flush=True)
     points.sort(key=lambda point: point["streams"])
-    arguments.out.write_text(json.dumps(points, indent=1) + "\n", "utf-8")
+    write_json(arguments.out, points)
 
 
 if __name__ == "__main__":

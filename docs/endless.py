@@ -7,7 +7,6 @@ replies were those of the second minute (in the first, the session has not yet f
 """
 
 import argparse
-import json
 import platform
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 import aikit
 from aikit.audio import load_audio
+from aikit.bench.report import write_json
 from aikit.doctor import report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,8 +75,7 @@ def main() -> None:
         "last_over_first_hour": round(hours[-1]["ms_per_chunk"] / hours[0]["ms_per_chunk"], 3),
         "hours": hours,
     }  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

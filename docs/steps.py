@@ -16,6 +16,7 @@ import torch
 from transformers import DynamicCache
 
 import aikit
+from aikit.bench.report import write_json
 from aikit.config import PRESETS, AudioConfig, DecoderConfig, ModelConfig
 from aikit.doctor import report
 from aikit.model.modeling import AudioInteractionModel
@@ -122,8 +123,7 @@ def main() -> None:
         "mid": [mid(ai.tokenizer, positions) for positions in (200, 1_000, 3_000)],
         "pool": [pool(ai, size) for size in (1, 4, 16, 32)],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    write_json(out, result)
     print(json.dumps(result, indent=1))
 
 

@@ -129,7 +129,7 @@ def write_report(out: str | Path, report: dict) -> None:
     write_files(out, report, "\n".join(map(markdown, parts)), drawings)
 
 
-def write_json(out: str | Path, report: dict) -> Path:
+def write_json(out: str | Path, report: dict | list) -> Path:
     """Write scores as JSON, its folder too if it is missing."""
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)

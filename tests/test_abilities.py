@@ -265,6 +265,12 @@ def test_in_training_some_digits_come_by_telephone():
     assert narrow(held_out=True) == 0 and 2 <= narrow(held_out=False) <= 10
 
 
+def test_recorded_digits_are_trained_on_with_and_without_their_own_noise(tmp_path):
+    digits_of_anna(tmp_path)
+    train, held = (Sources.with_real([tmp_path], held_out).digits.entries for held_out in (False, True))
+    assert {entry.source for entry in train} == {"fsdd", "fsdd-denoised"} and len(train) == 20 and not held
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_digits_are_said_by_recordings_as_often_as_wanted(tmp_path, share):
     wanted = replace(sources(True), digits=digits_of_anna(tmp_path), recorded=share)

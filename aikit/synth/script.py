@@ -134,8 +134,10 @@ class Sources:
                 sources.sounds += real.prepared(preprocessed)
                 sources.sounds += real.prepared(with_own_noise, "-noisy")
             elif any(folder.glob("[0-9]_*_*.wav")):
-                digits = ClipLibrary.fsdd(folder).prepared(without_edges)
-                sources.digits = digits.only(lambda e: (e.speaker == HELD_OUT_SPEAKER) == held_out)
+                digits = ClipLibrary.fsdd(folder).only(lambda e: (e.speaker == HELD_OUT_SPEAKER) == held_out)
+                if not held_out:  # with and without their own noise, which not every microphone lets through
+                    digits += digits.prepared(preprocessed, "-denoised")
+                sources.digits = digits.prepared(without_edges)
             else:
                 split = "test" if held_out else "train"
                 sources.sounds += folder_clips(folder, split).prepared(preprocessed)

@@ -63,8 +63,8 @@ STAGES: tuple[Stage, ...] = (
         "streaming", "online", EVERYTHING, 1e-3, 5000, 8, hear_weight=0.5,
         # random words that somebody wants written: only a decoder that finds them in the frames can answer;
         # and more of what is learned last: to remember, to tell digits of many voices, to know a named sound again
-        mix=(("all", 0.32), ("names", 0.14), ("rules", 0.12), ("counting", 0.08), ("history", 0.06), ("digits", 0.10),
-             ("pairs", 0.04), ("dictation", 0.08), ("silence", 0.06)),
+        mix=(("all", 0.32), ("names", 0.10), ("rules", 0.10), ("counting", 0.10), ("tally", 0.06), ("history", 0.06),
+             ("digits", 0.10), ("pairs", 0.04), ("dictation", 0.08), ("silence", 0.04)),
         paper=PaperStage("4 core abilities", "adapter + LM", 5e-5, 80_000, 1024),
     ),
     Stage(

@@ -253,7 +253,7 @@ def test_another_rate_is_no_other_pitch():
 
 
 def test_in_training_some_digits_come_by_telephone():
-    """The recorded digits have nothing above 4 kHz; so have half of those that the kit's own voices say, but not held out."""
+    """Nothing above 4 kHz, as in recordings, have half of those that the kit's own voices say; held out, none."""
 
     def narrow(held_out: bool) -> int:
         said = script.Script(sources(held_out), np.random.default_rng(0), 20.0)

@@ -191,15 +191,16 @@ class Script:
     def digits(self, string: str) -> None:
         """Somebody says digits one by one, then no more for a while, and wants them written."""
         library, written = self.sources.digits, " ".join(string)
-        if library is None or self.rng.random() >= self.sources.recorded:
-            self.say(", ".join(DIGIT_NAMES[int(d)] for d in string), written)
-            # many voices as the few recorded speakers sound, so that these are no dialect of their own
-            narrow = not self.sources.held_out and self.rng.random() < TELEPHONE
-        else:
+        recorded = library is not None and self.rng.random() < self.sources.recorded
+        if recorded:
             self._recorded(library, string, written)
-            narrow = False
+        else:
+            self.say(", ".join(DIGIT_NAMES[int(d)] for d in string), written)
         clip = self.items[-1].clip
-        waveform = by_telephone(clip.waveform) if narrow else clip.waveform
+        waveform = clip.waveform
+        # many voices as the few recorded speakers sound, so that these are no dialect of their own
+        if not recorded and not self.sources.held_out and self.rng.random() < TELEPHONE:
+            waveform = by_telephone(waveform)
         waveform = np.pad(waveform, (0, int(DIGITS_PAUSE_S * 16_000)))
         self.items[-1] = replace(self.items[-1], clip=replace(clip, waveform=waveform))
 

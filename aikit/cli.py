@@ -86,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--streams", type=int, default=168, help="of each kind; 168 hold 1,000 events")
     evaluate.add_argument("--pairs", type=int, default=60, help="counterfactual ones; 0 = none")
     evaluate.add_argument("--digits", type=int, default=30, help="streams of the unseen speaker (with --real); 0 = none")
+    evaluate.add_argument("--counts", type=int, default=60, help="streams in which only counts are asked for; 0 = none")
     evaluate.add_argument("--out", type=Path, help="write the scores here")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--threshold", type=float, help="respond when p(respond) reaches it")
@@ -318,7 +319,7 @@ def _eval(args) -> None:
     from aikit.bench.command import listener
     from aikit.bench.evaluate import run
 
-    run(listener(args), args.streams, args.pairs, args.digits, args.seed, args.real, args.out, args.threshold)
+    run(listener(args), args.streams, args.pairs, args.digits, args.counts, args.seed, args.real, args.out, args.threshold)
 
 
 def _bench(args) -> None:

@@ -289,6 +289,22 @@ def test_digits_of_the_unseen_speaker_are_counted_alone(tmp_path, monkeypatch):
     assert found["wer"] == 1.0 and 0 < found["n_words"] <= len("".join(recorded))
 
 
+def test_questions_how_many_are_counted_alone():
+    """Whoever says "two" has right what was two; what is only acknowledged does not count."""
+
+    def two(waveform, rate, instruction, threshold):
+        yield from (SimpleNamespace(kind="silent", p_respond=0.0) for _ in range(60))
+        yield from (SimpleNamespace(kind="end", time_s=0.4 * (c + 1), text="Two.") for c in due.pop(0))
+
+    count = [make_stream(sources(True), 2**41 + 1_000_000 + i, None, "count") for i in range(3)]
+    due = [[event.chunk(s.audio) for event in s.events if event.reply] for s in count]
+    wanted = [e.reply for s in count for e in s.events if e.reply and e.act.startswith("howmany")]
+    found = evaluate.counts(SimpleNamespace(listen=two), sources(True), n_streams=3)
+    assert found["n"] == len(wanted) < sum(map(len, (s.timeline for s in count)))
+    assert found["share"] == wanted.count("Two.") / len(wanted) < 1.0
+    assert found["by_number"]["two"]["share"] == 1.0
+
+
 def test_who_was_to_name_every_sound_can_still_be_asked_for_one():
     """No benign sound may be left then; a hazard always is."""
     for seed in range(8):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from aikit.bench import pairs, segments, streams
 from aikit.bench.report import write_json
-from aikit.bench.stats import shown
-from aikit.synth.script import Sources
+from aikit.bench.stats import normalised, share, shown
+from aikit.synth.script import Sources, phrases
 
 
 def run(
@@ -21,6 +21,7 @@ def run(
     n_streams: int = 168,
     n_pairs: int = 60,
     n_digits: int = 30,
+    n_counts: int = 60,
     seed: int = 0,
     real: Sequence[str | Path] = (),
     out: str | Path | None = None,
@@ -33,6 +34,7 @@ def run(
     n_streams : of each kind; six of every sub-task are about a thousand events
     n_pairs : counterfactual pairs; 0 = none
     n_digits : streams of digits said by the unseen speaker alone; 0 = none
+    n_counts : streams in which only counts are asked for; 0 = none
     real : folders as for `Sources.with_real`, for a second set of streams; none = only the kit's own sounds
     out : JSON file, replaced when all is done
     threshold : respond when p(respond) reaches it; None = the checkpoint's own
@@ -41,7 +43,7 @@ def run(
     -------
     dict
         ``synthetic`` and, with folders, ``real``: as `streams.evaluate`; ``digits``, with folders that hold
-        some: as `stats.word_errors`; ``pairs``: as `pairs.scores`; ``segments``: one to five clips in a row,
+        some: as `stats.word_errors`; ``counts``: as `counts`; ``pairs``: as `pairs.scores`; ``segments``: one to five clips in a row,
         as `segments.run`.
     """
     own = Sources.embedded(held_out=True)  # its clips are rendered once, for streams and pairs
@@ -51,6 +53,8 @@ def run(
         report["real"] = streams.run(assistant, n_streams, seed, threshold=threshold, sources=recorded)
         if n_digits and recorded.digits is not None:
             report["digits"] = digits(assistant, recorded, n_digits, seed, threshold)
+    if n_counts:
+        report["counts"] = counts(assistant, own, n_counts, seed, threshold)
     if n_pairs:
         report["pairs"] = pairs.run(assistant, own, n_pairs, seed, threshold)
         both = report["pairs"]["both_right"]
@@ -74,3 +78,28 @@ def digits(
     print(f"{found['n_words']} digits of the unseen speaker: errors {shown(found['wer'])}, "
           f"95 % {shown(found['interval'])}")  # fmt: skip
     return found
+
+
+def counts(
+    assistant, sources: Sources, n_streams: int, seed: int = 0, threshold: float | None = None
+) -> dict:
+    """How many were there? The questions alone: six streams of a sub-task hold ten, beside what is acknowledged.
+
+    Returns
+    -------
+    dict
+        As `stats.share`, and ``by_number``: a share for every number that was wanted.
+    """
+    rows, _, _ = streams.heard(assistant, sources, ["count"], n_streams, seed + 1, threshold)
+    asked = {number: [row for row in rows if row.due and normalised(row.wanted) == number]
+             for number in phrases()["numbers"]}  # fmt: skip
+    by_number = {number: _right(part, seed) for number, part in asked.items() if part}
+    found = _right([row for part in asked.values() for row in part], seed)
+    print(f"{found['n']} questions how many there were: right {shown(found['share'])}, 95 % {shown(found['interval'])}; "
+          + ", ".join(f"{number} {shown(part['share'])} of {part['n']}" for number, part in by_number.items()))  # fmt: skip
+    return found | {"by_number": by_number}
+
+
+def _right(rows: Sequence[streams.Judged], seed: int) -> dict:
+    """The share of due replies that say what they should, resampled by stream."""
+    return share([row.right for row in rows], [row.stream for row in rows], seed)

@@ -12,6 +12,7 @@ from queue import Empty
 
 import numpy as np
 import pytest
+import torch
 
 from aikit import doctor, nb, tour
 
@@ -199,6 +200,16 @@ def test_setup_seeds_and_says_one_line(capsys):
     assert capsys.readouterr().out.count("\n") == 1 and machine.device in ("cpu", "cuda", "mps")
     nb.setup(seed=3)
     assert np.random.rand() == first
+
+
+def test_setup_leaves_a_core_to_others():
+    before = torch.get_num_threads()
+    try:
+        for wanted, threads in ({"threads": 2}, 2), ({}, 1):
+            nb.setup(**wanted)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_audio_keeps_the_level_and_refuses_nan():

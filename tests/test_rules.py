@@ -116,6 +116,16 @@ def test_a_pair_that_finds_no_room_says_how_much_it_needs(sources):
         make_pair(sources, 0, 8)
 
 
+def test_a_pair_whose_other_instruction_finds_no_room_is_written_anew(sources):
+    """The rest of the stream is written after one instruction; the other may take longer to give."""
+
+    def slowly(text, voice, language="en"):
+        return np.pad(sources.speak(text, voice, language), (0, 16_000 * (len(text) % 5)))
+
+    for side in make_pair(replace(sources, speak=slowly), 22):  # whose first attempt needs 47
+        assert side.n_chunks == 45
+
+
 def test_a_pair_is_about_what_was_asked_for(sources):
     acts = {"hazard": {"ignore", "only", "tell", "wait"}, "tell": {"tell"}, "agent": {"machine", "remind"}}
     for family, verbs in acts.items():

@@ -27,6 +27,7 @@ AMBIENT_NOISE_DB = -5.0  # the second noise track against the first
 FADE_S = 0.02  # at both ends of every clip
 CROSSFADE_S = 0.1  # between the tiles of a noise track
 HEARING_S = 0.1  # silence a listener needs to know that a sound has ended
+TAIL_S = 0.8  # silence after the last foreground clip
 PEAK = 0.98
 
 
@@ -182,7 +183,7 @@ def compose(
     noise: tuple[Clip, Clip] | None = None,
     snr_db: float | None = None,
     n_chunks: int | None = None,
-    tail_s: float = 0.8,
+    tail_s: float = TAIL_S,
     gain_db: float = 0.0,
     keep_layers: bool = False,
     config: AudioConfig = AudioConfig(),

@@ -16,7 +16,7 @@ import numpy as np
 
 from aikit.audio import SAMPLE_RATE
 from aikit.config import AudioConfig
-from aikit.synth.compose import Item, Stream, compose, place_foreground
+from aikit.synth.compose import TAIL_S, Item, Stream, compose, place_foreground
 from aikit.synth.dialogue import Dialogue
 from aikit.synth.grammar import translated
 from aikit.synth.ontology import ontology
@@ -180,6 +180,8 @@ def _attempt(
         clip = replace(first[0].clip, waveform=s.sources.speak(also, s.voice), name=also, text=also)
         second[0] = replace(second[0], clip=clip, act=other)
         first, second = _ending_together(first, second)
+        if place_foreground(first, audio)[1] + TAIL_S > n_chunks * audio.chunk_s:
+            return None  # the other instruction takes so much longer to give
     rules = (
         [{}, {}]
         if spoken

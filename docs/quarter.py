@@ -30,7 +30,8 @@ N_CHUNKS = 45  # 18 s, as much as a pair needs
 LAYERS = 3  # of the decoder: what was said of a sound is noted after the second, which the third can read
 LESSON = {  # stage -> what differs from the recipe, as notebook 02 has it
     "hear": {"steps": 585, "mix": (("dictation", 0.3), ("proactive", 0.4), ("rules", 0.3))},
-    "streaming": {"steps": 1170, "mix": (("proactive", 0.6), ("rules", 0.32), ("silence", 0.08)), "hear_weight": 1.0},
+    "streaming": {"steps": 1170, "mix": (("proactive", 0.6), ("rules", 0.32), ("silence", 0.08)), "hear_weight": 1.0,
+                  "masked": 0.0},
 }
 
 

@@ -69,6 +69,7 @@ EXPECTED = {
         "auc_before": (0.2, 0.8),
         "auc_after": (0.65, 1),
         "balanced_after": (0.55, 1),
+        "hidden_share": (0.05, 0.6),
         "decisions_pull": (0.02, 0.9),
     },
     "02_train_a_tiny_model_solutions": {

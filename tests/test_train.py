@@ -23,7 +23,7 @@ from aikit.synth.pairs import make_pair
 from aikit.synth.rules import Listener
 from aikit.synth.speech import PHONEMES
 from aikit.train import loop, recipe
-from aikit.train.data import StageData, draw_sub_task
+from aikit.train.data import BANDS, WIDEST_BAND, StageData, draw_sub_task, masked
 from aikit.train.hearing import (
     HearingHead,
     HearingTargets,
@@ -234,7 +234,7 @@ def test_examples_depend_on_their_index_alone():
 
 def test_both_sides_of_a_counterfactual_pair_are_in_one_batch(tokenizer):
     sources = Sources.embedded(variants=1)
-    stage = replace(recipe.STAGES[3], steps=4, batch=2, mix=(("pairs", 1.0),))
+    stage = replace(recipe.STAGES[3], steps=4, batch=2, mix=(("pairs", 1.0),), masked=0.0)
     data = StageData(stage, sources, tokenizer, NANO, n_chunks=12, number=3)  # too short for a pair
     examples = [data[i][0] for i in range(8)]
     assert all(example.mel.shape[1] == 45 * NANO.audio.mel_per_chunk for example in examples)
@@ -242,6 +242,29 @@ def test_both_sides_of_a_counterfactual_pair_are_in_one_batch(tokenizer):
         np.testing.assert_array_equal(one.mel[:, -800:], other.mel[:, -800:])
         assert not torch.equal(torch.as_tensor(one.tokens.input_ids), torch.as_tensor(other.tokens.input_ids))
     assert not np.array_equal(examples[0].mel[:, -800:], examples[2].mel[:, -800:])
+
+
+def test_both_sides_of_a_pair_lack_the_same(tokenizer):
+    """Otherwise what is hidden would differ, too, and not the instruction alone."""
+    stage = replace(recipe.STAGES[3], steps=2, batch=2, mix=(("pairs", 1.0),))
+    plain, lacking = (
+        StageData(replace(stage, masked=share), Sources.embedded(variants=1), tokenizer, NANO, number=3)
+        for share in (0.0, 1.0)
+    )
+    one, other = (plain[i][0].mel != lacking[i][0].mel for i in (0, 1))
+    np.testing.assert_array_equal(one, other)
+    assert 0.05 < one.mean() < 0.5
+    np.testing.assert_array_equal(plain[0][0].tokens.labels_lm, lacking[0][0].tokens.labels_lm)
+
+
+def test_masks_hide_narrow_bands_of_as_many_spans_as_wanted():
+    mel = np.random.default_rng(0).normal(size=(NANO.audio.n_mels, 4000)).astype(np.float32)
+    hidden = masked(mel, 0.5, NANO, np.random.default_rng(1)) != mel
+    spans = hidden.reshape(len(mel), 10, 400)  # 4 s each
+    assert 2 <= spans.any((0, 2)).sum() <= 8
+    assert spans.all(2).sum(0).max() <= BANDS * WIDEST_BAND * len(mel)
+    np.testing.assert_array_equal(masked(mel, 0.0, NANO, np.random.default_rng(1)), mel)
+    assert masked(mel[:, :130], 1.0, NANO, np.random.default_rng(1)).shape == (len(mel), 130)  # shorter than a span
 
 
 def test_beside_pairs_there_is_no_half_of_one(tokenizer):

@@ -190,7 +190,7 @@ def stages(setting: Setting, scale: float = 1.0) -> tuple[Stage, ...]:
         [(hear, HEAR), (streaming, STREAM)] if setting.hear_first else [(streaming, HEAR + STREAM)]
     )
     return tuple(
-        replace(stage, steps=max(1, round(steps * scale)), mix=setting.mix, learning_rate=RATE)
+        replace(stage, steps=max(1, round(steps * scale)), mix=setting.mix, learning_rate=RATE, masked=0.0)
         for stage, steps in plan
     )
 

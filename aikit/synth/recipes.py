@@ -243,17 +243,19 @@ def count_sounds(s: Dialogue) -> Turns:
 
 
 def tally(s: Dialogue) -> Turns:
-    """How many so far? Asked again and again, of one sound or another: many counts in one stream."""
+    """How many so far? Asked again and again, of one sound or another: many counts in one stream, high ones too."""
     often, *seldom = s.rng.permutation(countable(s))[:3].tolist()
     s.excluded |= {often, *seldom}
     may_wait(s)
+    sounds = int(s.rng.integers(1, MOST + 2))  # before the first question; few streams last for more than two
     while True:
-        for _ in range(int(s.rng.integers(1, 4))):
-            label = often if s.chance(0.6) else s.pick(seldom)
+        for _ in range(sounds):
+            label = often if s.chance(0.8) else s.pick(seldom)
             if len(s.listener.turns_of(label)) < MOST:
                 s.once(label)
         about = s.pick([label for label in (often, *seldom) if s.listener.turns_of(label)])
         s.ask("howmany", about, plural=ontology()[about].plural)
+        sounds = int(s.rng.integers(1, 4))
         yield
 
 

@@ -6,7 +6,7 @@ Taught in notebook 02.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -19,6 +19,10 @@ from aikit.synth.pairs import LENGTH_S, PAIRS, make_pair
 from aikit.tokens import Tokenizer
 from aikit.train.hearing import HearingTargets, hearing_targets
 from aikit.train.recipe import Stage
+
+SPAN_S = 4.0  # of a stream that shares its masks; a whole stream of them would hide some sounds for good
+BANDS, WIDEST_BAND = 4, 0.1  # bands of mel channels that a span lacks, each this share of the channels at most
+GAPS, LONGEST_GAP_S = 3, 0.15  # moments that a span lacks, each this long at most
 
 
 @dataclass
@@ -35,6 +39,28 @@ def draw_sub_task(stage: Stage, rng: np.random.Generator) -> str:
     members = GROUPS[groups[rng.choice(len(groups), p=np.array(shares) / sum(shares))]]
     weights = np.array([sub_tasks()[m][2] if m in sub_tasks() else 1.0 for m in members])
     return members[rng.choice(len(members), p=weights / weights.sum())]
+
+
+def masked(mel: np.ndarray, share: float, config: ModelConfig, rng: np.random.Generator) -> np.ndarray:
+    """SpecAugment (Park et al. 2019): a share of the spans of ``[M, T]`` lacks bands and moments, which read as its mean.
+
+    What is known from one formant of four speakers is not known of the fifth: with a band missing now and then, all
+    that tells "nine" from "five" has to be learned.
+    """
+    mel, mean, (n_mels, n_frames) = mel.copy(), mel.mean(), mel.shape
+    second = config.audio.mel_per_chunk / config.audio.chunk_s
+    for start in range(0, n_frames, round(SPAN_S * second)):
+        span = mel[:, start : start + round(SPAN_S * second)]
+        if rng.random() >= share:
+            continue
+        for _ in range(BANDS):
+            width = int(rng.integers(int(WIDEST_BAND * n_mels)))
+            low = int(rng.integers(n_mels - width))
+            span[low : low + width] = mean
+        for _ in range(GAPS):
+            first = int(rng.integers(span.shape[1]))
+            span[:, first : first + int(rng.integers(round(LONGEST_GAP_S * second) + 1))] = mean
+    return mel
 
 
 def single_turn(stream: Stream, rng: np.random.Generator) -> tuple[np.ndarray, str] | None:
@@ -68,6 +94,9 @@ class StageData(Dataset):
             return self._offline(int(rng.integers(2**40)), rng)
         stream = self._stream(index)
         example = online_example(stream, self.tokenizer, self.config)
+        if self.stage.masked:
+            both = np.random.default_rng((self.seed, self.number, index // 2, 1))  # sides of a pair lack the same
+            example = replace(example, mel=masked(example.mel, self.stage.masked, self.config, both))
         return example, hearing_targets(stream, self.config, self.tokenizer)
 
     def _stream(self, index: int) -> Stream:

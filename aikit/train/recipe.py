@@ -39,6 +39,7 @@ class Stage:
     steps: int
     batch: int
     mix: tuple[tuple[str, float], ...] = (("all", 1.0),)  # groups of sub-tasks and their shares
+    masked: float = 0.0  # share of every stream from which bands and moments are taken (`data.masked`)
     hear_weight: float = 0.3  # of what is heard (sounds, phonemes, words) beside the two losses of the paper
     paper: PaperStage | None = None
 
@@ -65,6 +66,7 @@ STAGES: tuple[Stage, ...] = (
         # and more of what is learned last: to remember, to tell digits of many voices, to know a named sound again
         mix=(("all", 0.32), ("names", 0.10), ("rules", 0.10), ("counting", 0.10), ("tally", 0.06), ("history", 0.06),
              ("digits", 0.10), ("pairs", 0.04), ("dictation", 0.08), ("silence", 0.04)),
+        masked=0.7,
         paper=PaperStage("4 core abilities", "adapter + LM", 5e-5, 80_000, 1024),
     ),
     Stage(
@@ -72,6 +74,7 @@ STAGES: tuple[Stage, ...] = (
         # half of the streams as before, half in the paper's shares of 0.30, 0.40 and 0.30
         mix=(("all", 0.30), ("names", 0.10), ("rules", 0.10),
              ("history", 0.15), ("silence", 0.20), ("proactive", 0.15)),
+        masked=0.7,
         paper=PaperStage("multi-turn; history 0.30, silence 0.40, proactive 0.30", "adapter + LM",
                          1e-5, 15_000, 1024),
     ),

@@ -319,7 +319,8 @@ def _eval(args) -> None:
     from aikit.bench.command import listener
     from aikit.bench.evaluate import run
 
-    run(listener(args), args.streams, args.pairs, args.digits, args.counts, args.seed, args.real, args.out, args.threshold)
+    sizes = (args.streams, args.pairs, args.digits, args.counts)
+    run(listener(args), *sizes, args.seed, args.real, args.out, args.threshold)
 
 
 def _bench(args) -> None:

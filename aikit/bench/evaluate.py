@@ -43,8 +43,8 @@ def run(
     -------
     dict
         ``synthetic`` and, with folders, ``real``: as `streams.evaluate`; ``digits``, with folders that hold
-        some: as `stats.word_errors`; ``counts``: as `counts`; ``pairs``: as `pairs.scores`; ``segments``: one to five clips in a row,
-        as `segments.run`.
+        some: as `stats.word_errors`; ``counts``: as `counts`; ``pairs``: as `pairs.scores`; ``segments``: one to
+        five clips in a row, as `segments.run`.
     """
     own = Sources.embedded(held_out=True)  # its clips are rendered once, for streams and pairs
     report = {"synthetic": streams.run(assistant, n_streams, seed, threshold=threshold, sources=own)}
@@ -95,8 +95,9 @@ def counts(
              for number in phrases()["numbers"]}  # fmt: skip
     by_number = {number: _right(part, seed) for number, part in asked.items() if part}
     found = _right([row for part in asked.values() for row in part], seed)
-    print(f"{found['n']} questions how many there were: right {shown(found['share'])}, 95 % {shown(found['interval'])}; "
-          + ", ".join(f"{number} {shown(part['share'])} of {part['n']}" for number, part in by_number.items()))  # fmt: skip
+    print(f"{found['n']} questions how many there were: right {shown(found['share'])}, "
+          f"95 % {shown(found['interval'])}")  # fmt: skip
+    print(", ".join(f"{number} {shown(part['share'])} of {part['n']}" for number, part in by_number.items()))
     return found | {"by_number": by_number}
 
 

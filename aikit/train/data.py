@@ -42,7 +42,7 @@ def draw_sub_task(stage: Stage, rng: np.random.Generator) -> str:
 
 
 def masked(mel: np.ndarray, share: float, config: ModelConfig, rng: np.random.Generator) -> np.ndarray:
-    """SpecAugment (Park et al. 2019): a share of the spans of ``[M, T]`` lacks bands and moments, which read as its mean.
+    """SpecAugment (Park et al. 2019): a share of spans of ``[M, T]`` lacks bands and moments: there stands the mean.
 
     What is known from one formant of four speakers is not known of the fifth: with a band missing now and then, all
     that tells "nine" from "five" has to be learned.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aikit.bench import pairs, segments, streams
 from aikit.bench.report import write_json
-from aikit.bench.stats import normalised, share, shown
+from aikit.bench.stats import normalised, shown
 from aikit.synth.script import Sources, phrases
 
 
@@ -93,14 +93,9 @@ def counts(
     rows, _, _ = streams.heard(assistant, sources, ["count"], n_streams, seed + 1, threshold)
     asked = {number: [row for row in rows if row.due and normalised(row.wanted) == number]
              for number in phrases()["numbers"]}  # fmt: skip
-    by_number = {number: _right(part, seed) for number, part in asked.items() if part}
-    found = _right([row for part in asked.values() for row in part], seed)
+    by_number = {number: streams.share_right(part, seed) for number, part in asked.items() if part}
+    found = streams.share_right([row for part in asked.values() for row in part], seed)
     print(f"{found['n']} questions how many there were: right {shown(found['share'])}, "
           f"95 % {shown(found['interval'])}")  # fmt: skip
     print(", ".join(f"{number} {shown(part['share'])} of {part['n']}" for number, part in by_number.items()))
     return found | {"by_number": by_number}
-
-
-def _right(rows: Sequence[streams.Judged], seed: int) -> dict:
-    """The share of due replies that say what they should, resampled by stream."""
-    return share([row.right for row in rows], [row.stream for row in rows], seed)

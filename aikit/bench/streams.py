@@ -161,16 +161,18 @@ def is_right(said: str, wanted: str) -> bool:
 
 
 # --- the numbers -----------------------------------------------------------------------------------
+def share_right(rows: Sequence[Judged], seed: int = 0) -> dict:
+    """The share of replies that say what they should, as `stats.share`, resampled by stream."""
+    return share([row.right for row in rows], [row.stream for row in rows], seed)
+
+
 def summary(rows: Sequence[Judged], seed: int = 0) -> dict:
     """Scores of judged events; resampled by stream, for the events of one are not independent."""
     asked = [row for row in rows if row.due]
     hits = [row for row in asked if row.replied]
     due, replied, streams = zip(*((row.due, row.replied, row.stream) for row in rows), strict=True)
-    right = ([row.right for row in part] for part in (asked, hits))
-    groups = ([row.stream for row in part] for part in (asked, hits))
-    shares = [share(*pair, seed) for pair in zip(right, groups, strict=True)]
     return decision_scores(due, replied, streams, seed) | {
-        "n_due": len(asked), "reply_right": shares[0], "right_if_hit": shares[1],
+        "n_due": len(asked), "reply_right": share_right(asked, seed), "right_if_hit": share_right(hits, seed),
         "early": sum(row.offset < 0 for row in hits), "on_time": sum(row.offset == 0 for row in hits),
         "late": sum(row.offset > 0 for row in hits),
     }  # fmt: skip

@@ -49,8 +49,9 @@ def masked(mel: np.ndarray, share: float, config: ModelConfig, rng: np.random.Ge
     """
     mel, mean, (n_mels, n_frames) = mel.copy(), mel.mean(), mel.shape
     second = config.audio.mel_per_chunk / config.audio.chunk_s
-    for start in range(0, n_frames, round(SPAN_S * second)):
-        span = mel[:, start : start + round(SPAN_S * second)]
+    length = round(SPAN_S * second)
+    for start in range(0, n_frames, length):
+        span = mel[:, start : start + length]
         if rng.random() >= share:
             continue
         for _ in range(BANDS):

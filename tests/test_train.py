@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from aikit.audio import SAMPLE_RATE
 from aikit.config import preset
@@ -85,6 +87,38 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     before = _losses(tmp_path)
     train(_config(tmp_path), progress=False)
     assert _losses(tmp_path) == before
+
+
+def test_what_a_finished_run_wrote_survives_a_second_start(tmp_path):
+    first = load_file(train(_config(tmp_path), progress=False) / "model.safetensors")
+    again = load_file(train(_config(tmp_path), progress=False) / "model.safetensors")
+    assert all(torch.equal(again[name], weight) for name, weight in first.items())
+
+
+def test_a_stage_may_end_with_the_mean_of_its_weights(tmp_path, monkeypatch):
+    """Also where it was interrupted."""
+    seen, save = {}, loop.folder.State.save
+
+    def watched(state, out, stage, step):
+        save(state, out, stage, step)
+        weights = {k: w.clone() for k, w in state.trainee.named_parameters()}
+        seen.setdefault(out.name, []).append(weights)
+        if out.name == "cut" and len(seen["cut"]) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.folder.State, "save", watched)
+    for name, decay in (("plain", 0.0), ("mean", 0.5), ("cut", 0.5)):
+        stage = replace(recipe.STAGES[0], steps=3, batch=2, learning_rate=1e-2, mean_decay=decay)
+        config = _config(tmp_path / name, stages=(stage,), save_every=1)
+        with pytest.raises(KeyboardInterrupt) if name == "cut" else nullcontext():
+            train(config, progress=False)
+    train(config, progress=False)
+    for key, weight in seen["plain"][-1].items():
+        first, second, third = (step[key] for step in seen["plain"])
+        wanted = 0.25 * first + 0.25 * second + 0.5 * third
+        for name in ("mean", "cut"):
+            torch.testing.assert_close(seen[name][-1][key], wanted, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(wanted, weight, atol=1e-4)
 
 
 def test_training_reduces_the_loss(tmp_path):

@@ -93,6 +93,7 @@ class State:
     trainee: nn.Module
     optimizers: list[torch.optim.Optimizer]
     plans: list[torch.optim.lr_scheduler.LRScheduler]
+    mean: nn.Module | None = None  # of the weights over the last steps, where the stage takes one
 
     def save(self, out: Path, stage: int, step: int) -> None:
         """Write everything a resumed run needs, then put it in place in one step."""
@@ -103,6 +104,7 @@ class State:
             "trainee": self.trainee.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "plans": [plan.state_dict() for plan in self.plans],
+            "mean": self.mean.state_dict() if self.mean else {},
         }
         torch.save(state, new / "state.pt")
         (new / "position.json").write_text(json.dumps({"stage": stage, "step": step}))
@@ -112,15 +114,25 @@ class State:
         os.replace(new, old)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def restore(self, out: Path, same_stage: bool) -> None:
-        """Read the weights, and in the middle of a stage its optimisers and schedules."""
-        state = torch.load(out / "checkpoint" / "state.pt", "cpu", weights_only=True)
-        self.trainee.load_state_dict(state["trainee"])
-        if same_stage:
-            for mine, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                mine.load_state_dict(saved)
-            for mine, saved in zip(self.plans, state["plans"], strict=True):
-                mine.load_state_dict(saved)
+    def restore(self, out: Path) -> None:
+        """Go on in the middle of a stage; the weights themselves are back already (`restore_weights`)."""
+        state = _saved(out)
+        for mine, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            mine.load_state_dict(saved)
+        for mine, saved in zip(self.plans, state["plans"], strict=True):
+            mine.load_state_dict(saved)
+        if self.mean:
+            self.mean.load_state_dict(state["mean"])
+
+
+def restore_weights(trainee: nn.Module, out: Path) -> None:
+    """The weights of the last checkpoint, if there is one."""
+    if (out / "checkpoint").exists():
+        trainee.load_state_dict(_saved(out)["trainee"])
+
+
+def _saved(out: Path) -> dict:
+    return torch.load(out / "checkpoint" / "state.pt", "cpu", weights_only=True)
 
 
 def read_position(out: Path) -> dict[str, int]:

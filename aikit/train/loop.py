@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 
 from aikit.config import ModelConfig, preset
@@ -135,6 +136,7 @@ def train(config: TrainConfig, progress: bool = True, sources: Sources | None = 
     if config.workers:
         sources.preload(progress)
     done = folder.read_position(config.out)
+    folder.restore_weights(trainee, config.out)
     for number, stage in enumerate(config.stages):
         if number >= done["stage"]:
             first = done["step"] if number == done["stage"] else 0
@@ -159,9 +161,10 @@ def run_stage(config, accelerator, trainee: Trainee, data: StageData, first: int
         for optimizer in optimizers
     ]
     loader = accelerator.prepare(_loader(config, data, first))
-    state = folder.State(trainee, optimizers, plans)
-    if first or (config.out / "checkpoint").exists():
-        state.restore(config.out, same_stage=first > 0)
+    mean = mean_of(trainee, stage.mean_decay).to(accelerator.device) if stage.mean_decay else None
+    state = folder.State(trainee, optimizers, plans, mean)
+    if first:
+        state.restore(config.out)
     prepared = accelerator.prepare(trainee)
     # one by one: a single one comes back bare
     optimizers, plans = ([accelerator.prepare(x) for x in each] for each in (optimizers, plans))
@@ -175,6 +178,10 @@ def run_stage(config, accelerator, trainee: Trainee, data: StageData, first: int
             optimizer.step()
             plan.step()
             optimizer.zero_grad()
+        if mean:
+            mean.update_parameters(trainee)
+            if step == stage.steps:
+                trainee.load_state_dict(mean.module.state_dict())
         losses = accelerator.reduce({k: v.detach() for k, v in losses.items()}, "mean")
         if not main:
             continue
@@ -230,6 +237,11 @@ def process_state():
 
     # it would not see that there are several on a CPU unless told so
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def mean_of(trainee: Trainee, decay: float) -> AveragedModel:
+    """A running mean of the weights, over about ``1 / (1 - decay)`` steps: it swings less than they do."""
+    return AveragedModel(trainee, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def open_accelerator(precision: str):

@@ -271,6 +271,20 @@ def test_recorded_digits_are_trained_on_with_and_without_their_own_noise(tmp_pat
     assert {entry.source for entry in train} == {"fsdd", "fsdd-denoised"} and len(train) == 20 and not held
 
 
+def test_folders_of_digits_add_up_and_may_hold_nobody_who_is_unseen(tmp_path):
+    """Who asks for held-out digits of a folder for training hears the kit's own voices."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        digits_of_anna(tmp_path / name)
+    folders = (tmp_path / "one", tmp_path / "other")
+    train, held = (Sources.with_real(folders, held_out) for held_out in (False, True))
+    assert len(train.digits) == 40 and not held.digits
+    said = script.Script(held, np.random.default_rng(0), 20.0)
+    for _ in range(4):
+        said.digits("40")
+    assert {item.clip.source for item in said.items} == {"speech"}
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_digits_are_said_by_recordings_as_often_as_wanted(tmp_path, share):
     wanted = replace(sources(True), digits=digits_of_anna(tmp_path), recorded=share)

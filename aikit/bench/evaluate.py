@@ -51,7 +51,7 @@ def run(
     if real:
         recorded = Sources.with_real(real, held_out=True)
         report["real"] = streams.run(assistant, n_streams, seed, threshold=threshold, sources=recorded)
-        if n_digits and recorded.digits is not None:
+        if n_digits and recorded.digits:
             report["digits"] = digits(assistant, recorded, n_digits, seed, threshold)
     if n_counts:
         report["counts"] = counts(assistant, own, n_counts, seed, threshold)

@@ -137,7 +137,7 @@ class Sources:
                 digits = ClipLibrary.fsdd(folder).only(lambda e: (e.speaker == HELD_OUT_SPEAKER) == held_out)
                 if not held_out:  # with and without their own noise, which not every microphone lets through
                     digits += digits.prepared(preprocessed, "-denoised")
-                sources.digits = digits.prepared(without_edges)
+                sources.digits = (sources.digits or ClipLibrary([])) + digits.prepared(without_edges)
             else:
                 split = "test" if held_out else "train"
                 sources.sounds += folder_clips(folder, split).prepared(preprocessed)
@@ -191,7 +191,7 @@ class Script:
     def digits(self, string: str) -> None:
         """Somebody says digits one by one, then no more for a while, and wants them written."""
         library, written = self.sources.digits, " ".join(string)
-        recorded = library is not None and self.rng.random() < self.sources.recorded
+        recorded = bool(library) and self.rng.random() < self.sources.recorded
         if recorded:
             self._recorded(library, string, written)
         else:

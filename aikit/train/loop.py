@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
 
 from aikit.config import ModelConfig, preset
@@ -240,8 +240,14 @@ def process_state():
 
 
 def mean_of(trainee: Trainee, decay: float) -> AveragedModel:
-    """A running mean of the weights, over about ``1 / (1 - decay)`` steps: it swings less than they do."""
-    return AveragedModel(trainee, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """A running mean of the weights, which swings less than they do.
+
+    Over about ``1 / (1 - decay)`` steps, but no more than a tenth of those made: what a model was at first says nothing.
+    """
+    def nearer(mean: Tensor, weight: Tensor, steps: Tensor) -> Tensor:
+        return mean + (weight - mean) * max(1 - decay, 9 / (9 + int(steps)))
+
+    return AveragedModel(trainee, avg_fn=nearer, use_buffers=True)
 
 
 def open_accelerator(precision: str):

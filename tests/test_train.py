@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -93,32 +92,6 @@ def test_what_a_finished_run_wrote_survives_a_second_start(tmp_path):
     first = load_file(train(_config(tmp_path), progress=False) / "model.safetensors")
     again = load_file(train(_config(tmp_path), progress=False) / "model.safetensors")
     assert all(torch.equal(again[name], weight) for name, weight in first.items())
-
-
-def test_a_stage_may_end_with_the_mean_of_its_weights(tmp_path, monkeypatch):
-    """Also where it was interrupted. The last steps weigh most."""
-    seen, save = {}, loop.folder.State.save
-
-    def watched(state, out, stage, step):
-        save(state, out, stage, step)
-        weights = {k: w.clone() for k, w in state.trainee.named_parameters()}
-        seen.setdefault(out.name, []).append(weights)
-        if out.name == "cut" and len(seen["cut"]) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop.folder.State, "save", watched)
-    for name, decay in (("plain", 0.0), ("mean", 0.9), ("cut", 0.9)):
-        stage = replace(recipe.STAGES[0], steps=3, batch=2, learning_rate=1e-2, mean_decay=decay)
-        config = _config(tmp_path / name, stages=(stage,), save_every=1)
-        with pytest.raises(KeyboardInterrupt) if name == "cut" else nullcontext():
-            train(config, progress=False)
-    train(config, progress=False)
-    for key, weight in seen["plain"][-1].items():
-        first, second, third = (step[key] for step in seen["plain"])
-        wanted = (2 * (first + 9 * second) / 10 + 9 * third) / 11
-        for name in ("mean", "cut"):
-            torch.testing.assert_close(seen[name][-1][key], wanted, atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(wanted, weight, atol=1e-4)
 
 
 def test_training_reduces_the_loss(tmp_path):

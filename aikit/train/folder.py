@@ -93,7 +93,6 @@ class State:
     trainee: nn.Module
     optimizers: list[torch.optim.Optimizer]
     plans: list[torch.optim.lr_scheduler.LRScheduler]
-    mean: nn.Module | None = None  # of the weights over the last steps, where the stage takes one
 
     def save(self, out: Path, stage: int, step: int) -> None:
         """Write everything a resumed run needs, then put it in place in one step."""
@@ -104,7 +103,6 @@ class State:
             "trainee": self.trainee.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "plans": [plan.state_dict() for plan in self.plans],
-            "mean": self.mean.state_dict() if self.mean else {},
         }
         torch.save(state, new / "state.pt")
         (new / "position.json").write_text(json.dumps({"stage": stage, "step": step}))
@@ -121,8 +119,6 @@ class State:
             mine.load_state_dict(saved)
         for mine, saved in zip(self.plans, state["plans"], strict=True):
             mine.load_state_dict(saved)
-        if self.mean:
-            self.mean.load_state_dict(state["mean"])
 
 
 def restore_weights(trainee: nn.Module, out: Path) -> None:

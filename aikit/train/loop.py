@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
 
 from aikit.config import ModelConfig, preset
@@ -161,8 +160,7 @@ def run_stage(config, accelerator, trainee: Trainee, data: StageData, first: int
         for optimizer in optimizers
     ]
     loader = accelerator.prepare(_loader(config, data, first))
-    mean = mean_of(trainee, stage.mean_decay).to(accelerator.device) if stage.mean_decay else None
-    state = folder.State(trainee, optimizers, plans, mean)
+    state = folder.State(trainee, optimizers, plans)
     if first:
         state.restore(config.out)
     prepared = accelerator.prepare(trainee)
@@ -178,10 +176,6 @@ def run_stage(config, accelerator, trainee: Trainee, data: StageData, first: int
             optimizer.step()
             plan.step()
             optimizer.zero_grad()
-        if mean:
-            mean.update_parameters(trainee)
-            if step == stage.steps:
-                trainee.load_state_dict(mean.module.state_dict())
         losses = accelerator.reduce({k: v.detach() for k, v in losses.items()}, "mean")
         if not main:
             continue
@@ -237,17 +231,6 @@ def process_state():
 
     # it would not see that there are several on a CPU unless told so
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-
-
-def mean_of(trainee: Trainee, decay: float) -> AveragedModel:
-    """A running mean of the weights, which swings less than they do.
-
-    Over about ``1 / (1 - decay)`` steps, but no more than a tenth of those made: what a model was at first says nothing.
-    """
-    def nearer(mean: Tensor, weight: Tensor, steps: Tensor) -> Tensor:
-        return mean + (weight - mean) * max(1 - decay, 9 / (9 + int(steps)))
-
-    return AveragedModel(trainee, avg_fn=nearer, use_buffers=True)
 
 
 def open_accelerator(precision: str):

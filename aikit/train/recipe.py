@@ -40,7 +40,6 @@ class Stage:
     batch: int
     mix: tuple[tuple[str, float], ...] = (("all", 1.0),)  # groups of sub-tasks and their shares
     masked: float = 0.0  # share of every stream from which bands and moments are taken (`data.masked`)
-    mean_decay: float = 0.0  # of a running mean of the weights, which are what the stage ends with; 0 = none
     hear_weight: float = 0.3  # of what is heard (sounds, phonemes, words) beside the two losses of the paper
     paper: PaperStage | None = None
 

@@ -1,6 +1,6 @@
-"""Average the weights of two models of one run: `python docs/average.py EARLIER LATER --share 0.4 --out FOLDER`.
+"""Average the weights of two models of one run: `python docs/average.py EARLIER LATER --share 0.5 --out FOLDER`.
 
-The shipped weights are 0.4 of those shipped before and 0.6 of those trained on from them: fewer decisions are wrong
+The shipped weights are one half those shipped before and one half those trained on from them: fewer decisions are wrong
 than with the later ones alone (the model card has the curve), as what was forgotten on the way comes back.
 """
 
@@ -15,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("earlier", type=Path, help="model folder")
     parser.add_argument("later", type=Path, help="model folder of the same shape")
-    parser.add_argument("--share", type=float, default=0.4, help="of the earlier one")
+    parser.add_argument("--share", type=float, default=0.5, help="of the earlier one")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     before, after = (load_file(folder / "model.safetensors") for folder in (arguments.earlier, arguments.later))

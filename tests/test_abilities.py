@@ -279,6 +279,7 @@ def test_folders_of_digits_add_up_and_may_hold_nobody_who_is_unseen(tmp_path):
     folders = (tmp_path / "one", tmp_path / "other")
     train, held = (Sources.with_real(folders, held_out) for held_out in (False, True))
     assert len(train.digits) == 40 and not held.digits
+    assert {entry.licence for entry in train.digits.entries} == {""}  # nobody of Free Spoken Digit's
     said = script.Script(held, np.random.default_rng(0), 20.0)
     for _ in range(4):
         said.digits("40")

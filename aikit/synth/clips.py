@@ -37,6 +37,7 @@ ESC_LABELS = {  # ESC's class names -> the kit's labels, where they differ
     "crackling_fire": "fire_crackling",
 }  # fmt: skip
 KEPT = 8192  # waveforms that a library holds in memory
+FSDD_SPEAKERS = {"george", "jackson", "lucas", "nicolas", "theo", "yweweler"}  # others' recordings have other licences
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -226,14 +227,15 @@ class ClipLibrary:
 
     @classmethod
     def fsdd(cls, path: str | Path, speakers: Iterable[str] | None = None) -> ClipLibrary:
-        """Free Spoken Digits: ``3_george_7.wav``; the text of a clip is its digit."""
+        """Free Spoken Digits, or a folder like it: ``3_george_7.wav``; the text of a clip is its digit."""
         root, wanted, entries = _existing(path), set(speakers or ()), []
         for file in sorted(root.glob("*.wav")):
             match = FSDD_NAME.match(file.name)
             if match and (not wanted or match["speaker"] in wanted):
                 entry = Entry(
                     partial(load_audio, file), "speech", "fsdd", file.stem, DIGIT_NAMES[int(match["digit"])],
-                    match["digit"], "en", match["speaker"], "CC-BY-SA 4.0",
+                    match["digit"], "en", match["speaker"],
+                    "CC-BY-SA 4.0" if match["speaker"] in FSDD_SPEAKERS else "",
                 )  # fmt: skip
                 entries.append(entry)
         return cls(_some(entries, root, "digit files such as '3_george_7.wav'"))

@@ -114,6 +114,7 @@ def table() -> list[dict]:
             "learning rate": stage.learning_rate,
             "steps": stage.steps,
             "batch": stage.batch,
+            "masked": stage.masked,
             "paper trains": paper.trainable if paper else "(pretrained)",
             "paper rate": paper.learning_rate if paper else None,
             "paper steps": paper.steps if paper else None,

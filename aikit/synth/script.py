@@ -90,7 +90,7 @@ class Sources:
 
     sounds: ClipLibrary
     voices: tuple[Voice, ...]
-    digits: ClipLibrary | None = None
+    digits: ClipLibrary = field(default_factory=lambda: ClipLibrary([]))  # recorded ones
     recorded: float = 0.7  # share of the strings of digits that are said by recordings, where there are some
     held_out: bool = False  # also vary rooms, speeds and equalisers outside the training ranges
     planner: Planner = field(
@@ -137,7 +137,7 @@ class Sources:
                 digits = ClipLibrary.fsdd(folder).only(lambda e: (e.speaker == HELD_OUT_SPEAKER) == held_out)
                 if not held_out:  # with and without their own noise, which not every microphone lets through
                     digits += digits.prepared(preprocessed, "-denoised")
-                sources.digits = (sources.digits or ClipLibrary([])) + digits.prepared(without_edges)
+                sources.digits += digits.prepared(without_edges)
             else:
                 split = "test" if held_out else "train"
                 sources.sounds += folder_clips(folder, split).prepared(preprocessed)

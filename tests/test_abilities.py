@@ -252,6 +252,28 @@ def test_another_rate_is_no_other_pitch():
     assert crossings[1] == pytest.approx(crossings[0], rel=0.03)
 
 
+def test_what_is_swallowed_is_quieter_at_one_end_only():
+    word, heard = np.ones(8000, np.float32), set()
+    for seed in range(20):
+        said = script.swallowed(word, np.random.default_rng(seed))
+        quiet = np.flatnonzero(said < 0.99)
+        heard.add("beginning" if quiet[0] == 0 else "end")
+        assert 10 ** (-24 / 20) - 1e-6 <= said.min() <= 10 ** (-6 / 20) + 1e-6
+        assert (quiet[0] == 0) != (quiet[-1] == 7999)
+        assert len(said) == 8000 and said.dtype == np.float32 and 600 < np.ptp(quiet) < 2000
+    assert heard == {"beginning", "end"} and (word == 1).all()
+
+
+def test_only_training_swallows_recorded_digits(tmp_path, monkeypatch):
+    library, told = digits_of_anna(tmp_path), {False: 0, True: 0}
+    for held_out in told:
+        monkeypatch.setattr(script, "swallowed", lambda x, rng, h=held_out: (told.update({h: told[h] + 1}), x)[1])
+        said = script.Script(replace(sources(held_out), digits=library, recorded=1.0), np.random.default_rng(0), 20.0)
+        for _ in range(5):
+            said.digits("40536")
+    assert told[True] == 0 and 5 < told[False] < 20
+
+
 def test_in_training_some_digits_come_by_telephone():
     """Nothing above 4 kHz, as in recordings, have half of those that the kit's own voices say; held out, none."""
 

@@ -22,15 +22,6 @@ from tqdm import tqdm
 
 from aikit.synth.clips import DIGIT_NAMES
 
-VOICES = {  # speaker -> who says it, by which voice, at which pitch as a rule (Hz; of Pico's own for the two women)
-    "kal": ("flite", "kal16", 105),
-    "rms": ("flite", "rms", 105),
-    "awb": ("flite", "awb", 120),
-    "slt": ("flite", "slt", 190),
-    "ked": ("festival", "voice_ked_diphone", 105),
-    "american": ("pico", "en-US", 0.85),
-    "english": ("pico", "en-GB", 0.85),
-}
 ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison/digits")
 TAKES = tuple(product((0.85, 1.0, 1.2), (0.9, 1.0, 1.12)))  # how long, how high: factors
 RATE = 8000
@@ -63,6 +54,17 @@ def pico(voice: str, text: str, longer: float, pitch: float, out: Path) -> None:
     soundfile.write(out, resample(samples, orig_sr=16000, target_sr=RATE), RATE)
 
 
+VOICES = {  # speaker -> who says it, by which voice, at which pitch as a rule (Hz; of Pico's own for the two women)
+    "kal": (flite, "kal16", 105),
+    "rms": (flite, "rms", 105),
+    "awb": (flite, "awb", 120),
+    "slt": (flite, "slt", 190),
+    "ked": (festival, "voice_ked_diphone", 105),
+    "american": (pico, "en-US", 0.85),
+    "english": (pico, "en-GB", 0.85),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -75,11 +77,10 @@ def main() -> None:
     if not ASTERISK.is_dir():
         parser.error(f"{ASTERISK} is missing; on Debian: apt install asterisk-core-sounds-en-wav")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    engines = {"flite": flite, "festival": festival, "pico": pico}
     for digit, name in enumerate(tqdm(DIGIT_NAMES)):
         for speaker, (take, (longer, higher)) in product(VOICES, enumerate(TAKES)):
-            engine, voice, pitch = VOICES[speaker]
-            engines[engine](voice, name, longer, pitch * higher, arguments.out / f"{digit}_{speaker}_{take}.wav")
+            say, voice, pitch = VOICES[speaker]
+            say(voice, name, longer, pitch * higher, arguments.out / f"{digit}_{speaker}_{take}.wav")
         shutil.copy(ASTERISK / f"{digit}.wav", arguments.out / f"{digit}_allison_0.wav")
 
 

@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--stages", help="comma-separated; default: all five")
     train.add_argument("--scale", type=float, default=1.0, help="factor on every stage's steps")
     train.add_argument("--start-from", type=Path, help="begin with the weights of this model folder")
+    train.add_argument("--teacher", type=Path, help="learn what this larger model expects, too (distillation)")
     train.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
     train.add_argument("--workers", type=int, default=1, help="processes that make data")
     train.add_argument("--seed", type=int, default=0)
@@ -273,7 +274,7 @@ def _train(args) -> None:
 
     config = TrainConfig(
         args.out, preset(args.preset or "tiny"), stages(args.stages, args.scale), tuple(args.real), args.seed,
-        workers=args.workers, precision=args.precision, start_from=args.start_from,
+        workers=args.workers, precision=args.precision, start_from=args.start_from, teacher=args.teacher,
     )  # fmt: skip
     print(f"the model is in {train(config)}; listen with: aikit listen FILE --model {args.out / 'model'}")
 
@@ -282,9 +283,9 @@ def _ablate(args) -> None:
     from aikit.bench.ablate import markdown, run
     from aikit.config import preset
 
-    if args.real or args.stages or args.start_from:
+    if args.real or args.stages or args.start_from or args.teacher:
         raise ValueError(
-            "--ablate trains from nothing on the kit's own sounds; leave out --real, --stages, --start-from"
+            "--ablate trains from nothing on the kit's own sounds; leave out --real, --stages, --start-from, --teacher"
         )
     seeds = range(args.seed, args.seed + args.seeds)
     print(markdown(run(args.ablate, args.out, seeds, args.scale, preset(args.preset or "mini"))))

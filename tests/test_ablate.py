@@ -60,6 +60,19 @@ def test_a_chunk_of_another_length_is_composed_trained_and_judged_on_its_own_gri
     assert found["n"] > 0 and found["seconds_heard"] == 48
 
 
+def test_a_teacher_is_trained_and_judged_before_its_student(tmp_path):
+    alone, taught, larger = ablate.KINDS["distilling"]
+    ablate._one(taught, tmp_path, NANO, 0, 0.01, 2, progress=False)
+    runs = {name: ablate.planned(setting, tmp_path, NANO, 0, 0.01) for name, setting in
+            (("alone", alone), ("taught", taught), ("larger", larger))}  # fmt: skip
+    assert runs["taught"].teacher == runs["larger"].out / "model" and runs["alone"].teacher is None
+    assert runs["taught"].model == runs["alone"].model and not runs["alone"].out.exists()
+    assert runs["larger"].model.decoder.width == 2 * NANO.decoder.width and list(runs["larger"].out.glob("heard-*.json"))
+    losses = {name: json.loads((runs[name].out / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("taught", "larger")}
+    assert losses["taught"]["distil"] > 0 and "distil" not in losses["larger"]
+    assert [stage.steps for stage in ablate.stages(larger)] == [2 * stage.steps for stage in ablate.stages(alone)]
+
+
 @pytest.mark.parametrize("how", ["without TFJP", "without selection"])
 def test_streams_made_with_less_care_are_other_streams(how):
     careful, careless = (make_stream(ablate.sources_made(x), 3, None, "equipment or fire") for x in ("carefully", how))

@@ -1,6 +1,6 @@
 """What does each choice of the paper buy? Train with one thing changed, and measure (`aikit train --ablate`).
 
-Knows the settings of ten comparisons, and the paper's own figures for four of them (paper §5). Does not know
+Knows the settings of eleven comparisons, and the paper's own figures for four of them (paper §5). Does not know
 how a model is trained (`aikit.train`) or judged (`streams.py`). Taught in notebook 02.
 
 Every setting trains from nothing on the same seeds, with a small model, few sounds and a small budget. Its
@@ -53,7 +53,9 @@ class Setting:
     context_s: float = 3.2  # that the tower remembers, however long a chunk is
     layers: int = 1  # of the decoder, as a multiple of the preset's
     width: int = 1  # of the decoder, as a multiple of the preset's
+    larger: int = 1  # the run: width of the decoder and steps of training, as a multiple
     hear_first: bool = True  # stage 0 before the streams
+    teacher: Setting | None = None  # its run of the same seed is learned from, beside the labels
     made: str = "carefully"  # its training streams: a key of `MADE`
     mix: Mix = HAZARDS  # of the training streams
     heard: tuple[str, ...] = GROUPS["proactive"]  # sub-tasks that it is judged on
@@ -65,8 +67,8 @@ class Setting:
         decoder = replace(
             small,
             layers=small.layers * self.layers,
-            width=small.width * self.width,
-            mlp=small.mlp * self.width,
+            width=small.width * self.width * self.larger,
+            mlp=small.mlp * self.width * self.larger,
         )
         return replace(
             model,
@@ -80,10 +82,11 @@ class Setting:
     def key(self) -> str:
         """A folder's name: two comparisons share what they have in common."""
         groups = "-".join(f"{name}{share:g}" for name, share in self.mix)
-        for name in ("response", "context_s", "layers", "width", "hear_first"):
+        for name in ("response", "context_s", "layers", "width", "larger", "hear_first"):
             if (value := getattr(self, name)) != getattr(Setting, name):
                 groups += f"-{name}{value:g}"
-        return f"w{self.weight:g}-c{self.chunk_ms}-{self.made.replace(' ', '_')}-{groups}"
+        taught = f"-taught-by-{self.teacher.key()}" if self.teacher else ""
+        return f"w{self.weight:g}-c{self.chunk_ms}-{self.made.replace(' ', '_')}-{groups}{taught}"
 
 
 # --- the streams, made with less care ------------------------------------------------------------------
@@ -119,6 +122,7 @@ def sources_made(how: str) -> Sources:
 
 
 # --- the comparisons -----------------------------------------------------------------------------------
+LARGER = Setting("the larger run itself: twice as wide, twice the streams", larger=2)
 _HISTORY: Mix = (("proactive", 0.45), ("silence", 0.25), ("history", 0.30))
 _BOTH = GROUPS["proactive"] + GROUPS["history"]
 PAPER_COLUMNS = {
@@ -132,6 +136,7 @@ PAPER_COLUMNS = {
     "response": (),
     "decoder": (),
     "curriculum": (),
+    "distilling": (),
 }
 KINDS: dict[str, tuple[Setting, ...]] = {
     "lambda": (
@@ -179,6 +184,11 @@ KINDS: dict[str, tuple[Setting, ...]] = {
         Setting("hears first"),
         Setting("streams at once", hear_first=False),
     ),
+    "distilling": (
+        Setting("from labels alone"),
+        Setting("and from the larger run", teacher=LARGER),
+        LARGER,
+    ),
 }
 
 
@@ -190,7 +200,9 @@ def stages(setting: Setting, scale: float = 1.0) -> tuple[Stage, ...]:
         [(hear, HEAR), (streaming, STREAM)] if setting.hear_first else [(streaming, HEAR + STREAM)]
     )
     return tuple(
-        replace(stage, steps=max(1, round(steps * scale)), mix=setting.mix, learning_rate=RATE, masked=0.0)
+        replace(
+            stage, steps=max(1, round(steps * setting.larger * scale)), mix=setting.mix, learning_rate=RATE, masked=0.0
+        )
         for stage, steps in plan
     )
 
@@ -234,8 +246,7 @@ def run(
         for seed in seeds:
             if progress:
                 print(f"{kind}: {setting.name}, seed {seed}", flush=True)
-            folder = Path(out) / f"{setting.key()}-{model.name}-x{scale:g}-seed{seed}"
-            found.append(_one(setting, folder, model, seed, scale, n_streams, progress))
+            found.append(_one(setting, Path(out), model, seed, scale, n_streams, progress))
         rows.append({"setting": setting.name, "paper": list(setting.paper), "seeds": found})
     report = {
         "kind": kind, "model": model.name, "seeds": list(seeds), "streams_trained": _streams(settings[0], scale),
@@ -249,20 +260,30 @@ def _streams(setting: Setting, scale: float) -> int:
     return sum(stage.steps * stage.batch for stage in stages(setting, scale))
 
 
-def _one(setting: Setting, folder: Path, model, seed, scale, n_streams, progress) -> dict:
+def planned(setting: Setting, out: Path, model: ModelConfig, seed: int, scale: float) -> TrainConfig:
+    """The run of a setting and a seed."""
+    shape, teacher = setting.shape(model), None
+    if setting.teacher:
+        teacher = planned(setting.teacher, out, model, seed, scale).out / "model"
+    return TrainConfig(
+        out / f"{setting.key()}-{model.name}-x{scale:g}-seed{seed}", shape, stages(setting, scale), seed=seed,
+        n_chunks=round(STREAM_S / shape.audio.chunk_s), workers=1, teacher=teacher,
+    )  # fmt: skip
+
+
+def _one(setting: Setting, out: Path, model, seed, scale, n_streams, progress) -> dict:
     """Train one setting with one seed, unless it is done, and judge it."""
     import aikit
 
-    plan, path = stages(setting, scale), folder / f"heard-{len(setting.heard)}x{n_streams}.json"
+    config = planned(setting, out, model, seed, scale)
+    path = config.out / f"heard-{len(setting.heard)}x{n_streams}.json"
     if path.exists():
         return json.loads(path.read_text("utf-8"))
-    shape = setting.shape(model)
-    config = TrainConfig(
-        folder, shape, plan, seed=seed, n_chunks=round(STREAM_S / shape.audio.chunk_s), workers=1
-    )
+    if setting.teacher:  # first
+        _one(setting.teacher, out, model, seed, scale, n_streams, progress)
     assistant = aikit.load(train(config, progress, sources_made(setting.made)), "cpu")
     start = time.process_time()
-    rows, threshold, minutes = judged(assistant, setting.heard, n_streams, shape.audio)
+    rows, threshold, minutes = judged(assistant, setting.heard, n_streams, setting.shape(model).audio)
     scores = summary(rows)
     delays = [row.delay_s * 1000 for row in rows if row.delay_s is not None]
     found = {

@@ -41,12 +41,13 @@ class AudioInteractionConfig(PretrainedConfig):
 
 @dataclass
 class AudioInteractionOutput(ModelOutput):
-    """Losses are scalars; logits are ``[B, T, V]``, or only where a label stands when training."""
+    """Losses are scalars; logits ``[B, T, V]`` without labels, the last hidden state ``[B, T, D]`` with them."""
 
     loss: Tensor | None = None
     loss_lm: Tensor | None = None
     loss_stream: Tensor | None = None
     logits: Tensor | None = None
+    last_hidden_state: Tensor | None = None
 
 
 def decoder_config(config: DecoderConfig) -> Qwen2Config:
@@ -197,9 +198,9 @@ class AudioInteractionModel(PreTrainedModel):
         counts = self.count_targets(labels_lm, labels_stream) if counts is None else counts
         n_lm, n_stream = counts.clamp(min=1e-6)  # no target: a sum of nothing
         loss_lm = self._loss(hidden, labels_lm) / n_lm
-        loss_stream = self._loss(hidden, labels_stream, self._stream_weights(hidden)) / n_stream
+        loss_stream = self._loss(hidden, labels_stream, self.stream_weights(hidden)) / n_stream
         loss = loss_lm + self.shape.stream_weight * loss_stream
-        return AudioInteractionOutput(loss, loss_lm, loss_stream)
+        return AudioInteractionOutput(loss, loss_lm, loss_stream, last_hidden_state=hidden)
 
     def count_targets(self, labels_lm: Tensor | None, labels_stream: Tensor | None) -> Tensor:
         """How many targets each row of labels has, the control tokens by their weight: float ``[2]``."""
@@ -207,11 +208,12 @@ class AudioInteractionModel(PreTrainedModel):
         for labels, weighted in ((labels_lm, False), (labels_stream, True)):
             kept = torch.zeros(1) if labels is None else (labels[:, 1:] != IGNORED).float()
             if labels is not None and weighted:
-                kept = kept * self._stream_weights(labels)[labels[:, 1:].clamp(min=0)]
+                kept = kept * self.stream_weights(labels)[labels[:, 1:].clamp(min=0)]
             counts.append(kept.sum().to(self.device))
         return torch.stack(counts)
 
-    def _stream_weights(self, like: Tensor) -> Tensor:
+    def stream_weights(self, like: Tensor) -> Tensor:
+        """What each entry of the vocabulary weighs as a decision: float ``[V]`` on the device of ``like``."""
         weights = torch.ones(self.shape.decoder.vocab, device=like.device)
         weights[self.layout.response] = self.shape.response_weight
         return weights

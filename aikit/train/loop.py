@@ -26,6 +26,7 @@ from aikit.synth.abilities import N_CHUNKS, Sources, all_texts
 from aikit.tokens import Tokenizer
 from aikit.train import folder, recipe
 from aikit.train.data import StageData, TrainingBatch
+from aikit.train.distil import Teacher
 from aikit.train.hearing import HearingHead, half_way_up, words_loss
 from aikit.train.recipe import Stage
 
@@ -45,14 +46,15 @@ class TrainConfig:
     log_every: int = 10  # steps
     save_every: int = 200  # steps
     start_from: Path | None = None  # weights to begin with: a folder of save_pretrained
+    teacher: Path | None = None  # a larger model, whose expectations are learned beside the labels
 
 
 class Trainee(nn.Module):
-    """The model with the head that teaches its tower to hear; only the model is shipped."""
+    """The model with all that teaches it: a head for its tower, perhaps a larger model. Only the model is shipped."""
 
-    def __init__(self, model: AudioInteractionModel):
+    def __init__(self, model: AudioInteractionModel, teacher: Teacher | None = None):
         super().__init__()
-        self.model = model
+        self.model, self.teacher = model, teacher
         self.head = HearingHead(model.tower.output_width, model.shape)
 
     def forward(self, data: TrainingBatch, stage: Stage, counts: Tensor) -> dict[str, Tensor]:
@@ -74,6 +76,9 @@ class Trainee(nn.Module):
                 )
             losses |= {"lm": out.loss_lm, "stream": out.loss_stream}
             losses["loss"] = losses["loss"] + out.loss
+            if self.teacher:
+                losses["distil"] = self.teacher.loss(self.model, out.last_hidden_state, batch, counts)
+                losses["loss"] = losses["loss"] + losses["distil"]
             if "hear" in losses:
                 losses["words"] = words_loss(self.model, hidden[0], batch.input_ids, data.hearing)
                 losses["loss"] = losses["loss"] + stage.hear_weight * losses["words"]
@@ -130,7 +135,9 @@ def train(config: TrainConfig, progress: bool = True, sources: Sources | None = 
     with accelerator.main_process_first():
         tokenizer = _tokenizer(config)
     torch.manual_seed(config.seed)
-    trainee = Trainee(_initial_model(config))
+    model = _initial_model(config)
+    teacher = Teacher(config.teacher, model.shape, config.out / "tokenizer.json") if config.teacher else None
+    trainee = Trainee(model, teacher)
     sources = sources or Sources.with_real(config.real)
     if config.workers:
         sources.preload(progress)
@@ -257,11 +264,11 @@ def _loader(config: TrainConfig, data: StageData, first: int) -> DataLoader:
 
 
 def _tokenizer(config: TrainConfig) -> Tokenizer:
-    """The tokenizer of the weights to start from, or a new one from the kit's texts."""
+    """The tokenizer of the weights to start from or of the teacher, or a new one from the kit's texts."""
     path = config.out / "tokenizer.json"
     if not path.exists():
-        if config.start_from is not None:
-            shutil.copy(Path(config.start_from) / "tokenizer.json", path)
+        if given := config.start_from or config.teacher:
+            shutil.copy(Path(given) / "tokenizer.json", path)
         else:
             Tokenizer.train(all_texts(), config.model.decoder.vocab).save(path)
     return Tokenizer.load(path)

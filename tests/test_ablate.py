@@ -67,9 +67,10 @@ def test_a_teacher_is_trained_and_judged_before_its_student(tmp_path):
             (("alone", alone), ("taught", taught), ("larger", larger))}  # fmt: skip
     assert runs["taught"].teacher == runs["larger"].out / "model" and runs["alone"].teacher is None
     assert runs["taught"].model == runs["alone"].model and not runs["alone"].out.exists()
-    assert runs["larger"].model.decoder.width == 2 * NANO.decoder.width and list(runs["larger"].out.glob("heard-*.json"))
-    losses = {name: json.loads((runs[name].out / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("taught", "larger")}
-    assert losses["taught"]["distil"] > 0 and "distil" not in losses["larger"]
+    assert runs["larger"].model.decoder.width == 2 * NANO.decoder.width
+    assert list(runs["larger"].out.glob("heard-*.json"))
+    logs = {name: (runs[name].out / "metrics.jsonl").read_text() for name in ("taught", "larger")}
+    assert '"distil"' in logs["taught"] and '"distil"' not in logs["larger"]
     assert [stage.steps for stage in ablate.stages(larger)] == [2 * stage.steps for stage in ablate.stages(alone)]
 
 

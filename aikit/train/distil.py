@@ -45,7 +45,7 @@ class Teacher:
                 f"against {student.audio}, {student.layout}); take one that was trained from the same preset's family"
             )
         if (Path(folder) / "tokenizer.json").read_bytes() != tokenizer.read_bytes():
-            raise ValueError(f"the teacher in {folder} has another vocabulary than {tokenizer}; train into a new folder")
+            raise ValueError(f"the teacher in {folder} has another vocabulary than {tokenizer}; give a new --out")
 
     @torch.no_grad()
     def hidden(self, batch: Batch) -> Tensor:

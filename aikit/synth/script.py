@@ -74,14 +74,14 @@ def at_rate(waveform: np.ndarray, rate: float) -> np.ndarray:
 
 
 def swallowed(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A word whose beginning or end is hardly said: 6 to 24 dB quieter there, over a tenth to a quarter of its length.
+    """A word whose beginning or end is hardly said: 6 to 30 dB quieter there, over 10 to 30 % of its length.
 
     Of "nine" and "five" a listener may hear little more than the vowel. Who has only met clear ones takes the vowel
     alone for one of the two.
     """
-    n = int(len(waveform) * rng.uniform(0.1, 0.25))
+    n = int(len(waveform) * rng.uniform(0.1, 0.3))
     gain = np.ones(len(waveform), np.float32)
-    gain[:n] += (10 ** (-rng.uniform(6, 24) / 20) - 1) * (1 - np.linspace(0, 1, n, dtype=np.float32) ** 2)
+    gain[:n] += (10 ** (-rng.uniform(6, 30) / 20) - 1) * (1 - np.linspace(0, 1, n, dtype=np.float32) ** 2)
     return waveform * (gain if rng.random() < 0.6 else gain[::-1])
 
 

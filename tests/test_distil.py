@@ -39,6 +39,13 @@ def teacher(tmp_path_factory, sources):
     return _train(tmp_path_factory.mktemp("teacher"), sources, model=WIDER, seed=7)
 
 
+@pytest.fixture(scope="module")
+def batch(sources, teacher):
+    """Two streams, as the teacher reads them."""
+    data = StageData(STREAMING, sources, Tokenizer.load(teacher.parent / "tokenizer.json"), WIDER, 3, 45, 0)
+    return data.collate([data[0], data[1]]).batch
+
+
 def test_a_student_comes_nearer_to_its_teacher_and_keeps_nothing_of_it(tmp_path, sources, teacher):
     before = {path.name: path.read_bytes() for path in teacher.iterdir()}
     student = _train(tmp_path, sources, teacher=teacher)
@@ -51,11 +58,8 @@ def test_a_student_comes_nearer_to_its_teacher_and_keeps_nothing_of_it(tmp_path,
     assert before == {path.name: path.read_bytes() for path in teacher.iterdir()}
 
 
-def test_nothing_parts_a_teacher_from_itself_and_only_the_student_gets_gradients(sources, teacher):
-    tokenizer = teacher.parent / "tokenizer.json"
-    data = StageData(STREAMING, sources, Tokenizer.load(tokenizer), WIDER, 3, 45, 0)
-    batch = data.collate([data[0], data[1]]).batch
-    wise = Teacher(teacher, WIDER, tokenizer)
+def test_nothing_parts_a_teacher_from_itself_and_only_the_student_gets_gradients(teacher, batch):
+    wise = Teacher(teacher, WIDER, teacher.parent / "tokenizer.json")
     counts = wise.model.count_targets(batch.labels_lm, batch.labels_stream)
     assert abs(wise.loss(wise.model, wise.hidden(batch), batch, counts)) < 1e-5
 
@@ -67,12 +71,9 @@ def test_nothing_parts_a_teacher_from_itself_and_only_the_student_gets_gradients
     assert all(weight.grad is None for weight in wise.model.parameters())
 
 
-def test_the_divergence_weighs_targets_as_the_labels_do(sources, teacher):
+def test_the_divergence_weighs_targets_as_the_labels_do(teacher, batch):
     """Against labels that a teacher is sure of, it is their cross-entropy."""
-    tokenizer = teacher.parent / "tokenizer.json"
-    data = StageData(STREAMING, sources, Tokenizer.load(tokenizer), WIDER, 3, 45, 0)
-    batch = data.collate([data[0], data[1]]).batch
-    wise = Teacher(teacher, WIDER, tokenizer)
+    wise = Teacher(teacher, WIDER, teacher.parent / "tokenizer.json")
     new = AudioInteractionModel.from_preset(WIDER, seed=5)
     out = new(batch.input_ids, mel=batch.mel, labels_stream=batch.labels_stream, labels_lm=batch.labels_lm)
     counts = new.count_targets(batch.labels_lm, batch.labels_stream)

@@ -64,11 +64,12 @@ class Setting:
     def shape(self, model: ModelConfig) -> ModelConfig:
         """The preset with what this setting changes."""
         context, small = round(self.context_s * 1000 / self.chunk_ms), model.decoder
+        wider = self.width * self.larger
         decoder = replace(
             small,
             layers=small.layers * self.layers,
-            width=small.width * self.width * self.larger,
-            mlp=small.mlp * self.width * self.larger,
+            width=small.width * wider,
+            mlp=small.mlp * wider,
         )
         return replace(
             model,
@@ -283,7 +284,7 @@ def _one(setting: Setting, out: Path, model, seed, scale, n_streams, progress) -
         _one(setting.teacher, out, model, seed, scale, n_streams, progress)
     assistant = aikit.load(train(config, progress, sources_made(setting.made)), "cpu")
     start = time.process_time()
-    rows, threshold, minutes = judged(assistant, setting.heard, n_streams, setting.shape(model).audio)
+    rows, threshold, minutes = judged(assistant, setting.heard, n_streams, config.model.audio)
     scores = summary(rows)
     delays = [row.delay_s * 1000 for row in rows if row.delay_s is not None]
     found = {

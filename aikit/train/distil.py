@@ -29,6 +29,7 @@ class Teacher:
     folder : a model folder
     student : the shape of the model that learns
     tokenizer : the student's ``tokenizer.json``
+    device : where the student learns
 
     Raises
     ------
@@ -36,8 +37,9 @@ class Teacher:
         When the two do not hear or read the same.
     """
 
-    def __init__(self, folder: Path, student: ModelConfig, tokenizer: Path):
-        self.model = AudioInteractionModel.from_pretrained(folder).float().eval().requires_grad_(False)
+    def __init__(self, folder: Path, student: ModelConfig, tokenizer: Path, device: torch.device | str = "cpu"):
+        model = AudioInteractionModel.from_pretrained(folder).float().to(device)
+        self.model = model.eval().requires_grad_(False)
         mine = self.model.shape
         if (mine.audio, mine.layout) != (student.audio, student.layout):
             raise ValueError(
@@ -50,7 +52,6 @@ class Teacher:
     @torch.no_grad()
     def hidden(self, batch: Batch) -> Tensor:
         """The teacher's last hidden states ``[B, T, D]``."""
-        self.model.to(batch.mel.device)
         frames, _ = self.model.encode(batch.mel)
         return self.model.decode(self.model.embed(batch.input_ids, frames))
 

@@ -136,7 +136,9 @@ def train(config: TrainConfig, progress: bool = True, sources: Sources | None = 
         tokenizer = _tokenizer(config)
     torch.manual_seed(config.seed)
     model = _initial_model(config)
-    teacher = Teacher(config.teacher, model.shape, config.out / "tokenizer.json") if config.teacher else None
+    teacher = None
+    if config.teacher:
+        teacher = Teacher(config.teacher, model.shape, config.out / "tokenizer.json", accelerator.device)
     trainee = Trainee(model, teacher)
     sources = sources or Sources.with_real(config.real)
     if config.workers:
